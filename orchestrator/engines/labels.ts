@@ -1,0 +1,13 @@
+/** Labels of everything that Berth makes in an engine. Without them, and our instance id, nothing is touched. */
+export const labels = {
+  instance: 'dev.berth.instance',
+  module: 'dev.berth.module',
+  replica: 'dev.berth.replica',
+  generation: 'dev.berth.generation',
+  specHash: 'dev.berth.spec-hash',
+  /** What a resource is: workload, installer, environment, network, data, runner, cache. */
+  role: 'dev.berth.role',
+  /** On images and on containers that somebody else runs: the version of the runner protocol. */
+  protocol: 'dev.berth.protocol',
+  environment: 'dev.berth.environment',
+} as const
