@@ -11,7 +11,7 @@ const rooms = {
   reconcile: ['domain', 'config', 'catalog', 'engines', 'runner', 'store', 'telemetry', 'lifecycle'],
   inference: ['domain', 'config', 'catalog', 'runner', 'telemetry', 'lifecycle', 'reconcile'],
   gateway: ['domain', 'config', 'catalog', 'runner', 'telemetry', 'lifecycle', 'reconcile', 'inference'],
-  http: ['domain', 'config', 'catalog', 'store', 'telemetry', 'lifecycle', 'reconcile', 'inference', 'gateway'],
+  http: ['domain', 'config', 'catalog', 'engines', 'store', 'telemetry', 'lifecycle', 'reconcile', 'inference', 'gateway'],
 }
 
 const oneWay = Object.entries(rooms).map(([room, may]) => ({

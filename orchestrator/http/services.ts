@@ -1,0 +1,58 @@
+import type { JsonObject } from '../domain/json.ts'
+import type { LogRecord, ModelView, ModuleView } from '../domain/views.ts'
+import type { EnvironmentInfo, GpuDevice } from '../engines/engine.ts'
+
+/** What the routes need of the rest: made by the composition root, replaced by small fakes in route tests. */
+export interface Services {
+  readonly modules: ModulesService
+  readonly models: ModelsService
+  readonly environments: EnvironmentsService
+  readonly system: SystemService
+}
+
+/** With `wait`, resolves when the work is done (or rejects with its error); without, when it is accepted. */
+export interface ActionOptions {
+  readonly wait: boolean
+  readonly signal: AbortSignal
+}
+
+export interface ModulesService {
+  list(): readonly ModuleView[]
+  /** Rejects with MODULE_NOT_FOUND. */
+  get(id: string): ModuleView
+  /** `source`: an image reference or a path of a folder with a module. */
+  add(source: string, options: ActionOptions): Promise<ModuleView>
+  remove(id: string, options: ActionOptions): Promise<void>
+  enable(id: string, options: ActionOptions): Promise<ModuleView>
+  disable(id: string, options: ActionOptions): Promise<ModuleView>
+  restart(id: string, options: ActionOptions): Promise<ModuleView>
+  /** SERVICE_LOAD_MODELS, literally: these models with these configurations. */
+  load(id: string, models: Readonly<Record<string, JsonObject>>, signal: AbortSignal): Promise<readonly string[]>
+  offload(id: string, models: readonly string[], signal: AbortSignal): Promise<readonly string[]>
+  logs(id: string, options: { follow: boolean; tail?: number; signal: AbortSignal }): AsyncIterable<LogRecord>
+}
+
+export interface ModelsService {
+  list(): readonly ModelView[]
+  /** Rejects with MODEL_NOT_FOUND. */
+  get(name: string): ModelView
+  load(name: string, options: ActionOptions): Promise<ModelView>
+  offload(name: string, options: ActionOptions): Promise<ModelView>
+}
+
+export interface EnvironmentsService {
+  list(): Promise<readonly (EnvironmentInfo & { readonly modules: readonly string[] })[]>
+  /** Removes those that no known module wants. */
+  prune(): Promise<readonly EnvironmentInfo[]>
+}
+
+export interface SystemService {
+  /** Empty when ready; else the reasons why not. */
+  readiness(): Promise<readonly string[]>
+  readonly version: string
+  readonly instance: string
+  readonly engine: { readonly name: string; readonly description: string; readonly reason: string }
+  gpus(): readonly GpuDevice[]
+  /** Stops every module of this instance, then ends the orchestrator. Resolves when the modules are gone. */
+  shutdown(signal: AbortSignal): Promise<{ readonly stopped: readonly string[] }>
+}
