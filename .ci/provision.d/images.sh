@@ -104,14 +104,18 @@ ensure_npm_package() { # NAME VERSION, into $cache/NAME-VERSION.tgz; npm checks 
 }
 
 import_image() { # NAME RECIPE OVERLAY CHANGE...
-  local name=$1 recipe=$2 overlay=$3 changes=() old change
+  local name=$1 recipe=$2 overlay=$3 tree=$cache/build.tree changes=() old change
   shift 3
   mkdir -p "$overlay/etc/ssl/certs"
   cp -L $ca_bundle "$overlay$ca_bundle"
   while read -r change; do changes+=(-c "ENV ${change%%=*}=\"${change#*=}\""); done < <(image_environment)
   for change in "$@" "LABEL dev.berth.ci-recipe=$recipe"; do changes+=(-c "$change"); done
   old=$(docker image inspect -f '{{.Id}}' "$name" 2>/dev/null || true)
-  tar -c --numeric-owner -C "$base" . -C "$overlay" . | docker import "${changes[@]}" - "$name" >/dev/null
+  # The cached tree by hard links, so nothing may be written through them: what the overlay has replaces its link.
+  rm -rf "$tree" && cp -al "$base" "$tree"
+  cp -a --remove-destination "$overlay/." "$tree"
+  tar -c --numeric-owner -C "$tree" . | docker import "${changes[@]}" - "$name" >/dev/null
+  rm -rf "$tree" "$overlay"
   if [ -n "$old" ]; then docker image rm "$old" &>/dev/null || true; fi # in use: stays, without a name
 }
 
@@ -132,7 +136,6 @@ ensure_image() { # NAME OVERLAY_BUILDER CHANGE...
   rm -rf "$overlay" && mkdir "$overlay"
   "$builder" "$overlay" "$base"
   import_image "$name" "$recipe" "$overlay" "$@"
-  rm -rf "$overlay"
   say image "$name: stand-in made, $((SECONDS - started)) s"
 }
 
