@@ -10,7 +10,10 @@ import sys
 
 path = pathlib.Path(sys.argv[1])
 before = path.read_text() if path.exists() else ""
-config = json.loads(before) if before.strip() else {}
+try:
+    config = json.loads(before) if before.strip() else {}
+except json.JSONDecodeError as error:
+    sys.exit(f"{path} is not JSON: {error}")
 
 config.setdefault("features", {})["cdi"] = True
 folders = config.setdefault("cdi-spec-dirs", [])

@@ -81,12 +81,12 @@ remove_tree() { # never into a /proc that an interrupted debootstrap left mounte
 }
 
 ensure_base() { # sets $base
+  [ -z "${base:-}" ] || return 0
   local mirror old started=$SECONDS
   base=$cache/rootfs-$({ uname -m; declare -f build_base; } | sha256sum | cut -c1-16)
   if [ -e "$base" ]; then say base 'cached'; return; fi
   for old in "$cache"/build.* "$cache"/rootfs-*; do remove_tree "$old"; done
-  mirror=$(debian_mirror "$(. /etc/os-release && echo "$VERSION_CODENAME")")
-  [ -n "$mirror" ] || die "found no Debian mirror in the machine's apt sources"
+  mirror=$(debian_mirror) || exit 1
   build_base "$cache/build.rootfs" "$mirror" >"$cache/debootstrap.log" 2>&1 ||
     { tail -n 30 "$cache/debootstrap.log" >&2; die 'debootstrap: the end of its log is above'; }
   mv "$cache/build.rootfs" "$base" # whole or not at all
