@@ -1,5 +1,5 @@
-import type { GpuRequest, ModuleBase, Requirements } from '../domain/manifest.ts'
 import type { RunnerConfiguration } from '../../module-runner/protocol.ts'
+import type { GpuRequest, ModuleBase, Requirements } from '../domain/manifest.ts'
 
 /** Everything an engine needs to make and run one replica; pure data, no defaults left open. */
 export interface WorkloadSpec {

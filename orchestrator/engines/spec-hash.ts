@@ -1,0 +1,12 @@
+import { createHash } from 'node:crypto'
+import { stableJson } from './stable-json.ts'
+import type { WorkloadSpec } from './workload-spec.ts'
+
+/**
+ * Hash of what a workload is made of: 32 hexadecimal characters. A running workload of the same hash needs no restart.
+ * Generation and token are left out: they change with every start and say nothing about the content.
+ */
+export function specHash(spec: Omit<WorkloadSpec, 'generation' | 'token' | 'specHash'>): string {
+  const { generation: _generation, token: _token, specHash: _hash, ...content } = spec as Partial<WorkloadSpec>
+  return createHash('sha256').update(stableJson(content)).digest('hex').slice(0, 32)
+}
