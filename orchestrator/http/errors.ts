@@ -1,0 +1,164 @@
+/**
+ * How errors leave over HTTP: whatever was thrown becomes a BerthError, then one body, one status and one set of headers.
+ */
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import { BerthError, toBerthError } from '../domain/errors.ts'
+import { requestId } from './request-id.ts'
+
+/** Whole seconds that a retryable answer asks to wait, where its details have no `retryAfterSeconds` of their own. */
+const retryAfterSeconds: Partial<Record<BerthError['code'], number>> = {
+  ENGINE_UNAVAILABLE: 5,
+  GPU_UNAVAILABLE: 5,
+  SHUTTING_DOWN: 5,
+}
+
+/** Headers that belong to an error: `Retry-After` on those that may pass, `x-should-retry: false` on all others. */
+export function errorHeaders(error: BerthError): Record<string, string> {
+  if (!error.retryable) {
+    const allow = error.details.allow
+    return { 'x-should-retry': 'false', ...(Array.isArray(allow) ? { allow: allow.join(', ') } : {}) }
+  }
+  const told = error.details.retryAfterSeconds
+  const seconds = typeof told === 'number' && Number.isFinite(told) ? told : (retryAfterSeconds[error.code] ?? 1)
+  return { 'retry-after': String(Math.max(1, Math.ceil(seconds))) }
+}
+
+/** `{"error":{...}}` as JSON. Details that are no JSON (a cycle, a BigInt) are left out instead of failing the answer. */
+export function errorJson(error: BerthError, id?: string): string {
+  const body = error.toBody(id)
+  try {
+    return JSON.stringify({ error: body })
+  } catch {
+    const { details: _unprintable, ...rest } = body
+    return JSON.stringify({ error: rest })
+  }
+}
+
+/**
+ * Answers with an error; takes anything thrown. After the first byte of an answer there is no status left to give:
+ * the connection is then cut, so that the client sees a broken answer and not a complete one.
+ */
+export function sendError(reply: FastifyReply, thrown: unknown): FastifyReply {
+  const error = toHttpError(thrown)
+  logError(reply, error)
+  if (reply.raw.headersSent || reply.raw.destroyed) {
+    reply.raw.destroy()
+    return reply
+  }
+  return reply
+    .code(error.status)
+    .headers(errorHeaders(error))
+    .type('application/json; charset=utf-8')
+    .send(errorJson(error, requestId(reply.request)))
+}
+
+function logError(reply: FastifyReply, error: BerthError): void {
+  const record = { requestId: reply.request.id, method: reply.request.method, url: reply.request.url, code: error.code }
+  if (error.code === 'INTERNAL') reply.log.error({ ...record, err: error.cause ?? error }, error.message)
+  else if (error.status >= 500) reply.log.warn(record, error.message)
+  else reply.log.debug(record, error.message)
+}
+
+interface FrameworkError {
+  readonly code?: unknown
+  readonly statusCode?: unknown
+  readonly message?: unknown
+  readonly validation?: readonly ValidationProblem[]
+  readonly validationContext?: string
+}
+
+interface ValidationProblem {
+  readonly keyword: string
+  readonly instancePath: string
+  readonly params: Readonly<Record<string, unknown>>
+  readonly message?: string
+}
+
+/** Fastify's own refusals in the words and codes of the table; everything else as `toBerthError` has it. */
+export function toHttpError(thrown: unknown): BerthError {
+  if (thrown instanceof BerthError) return thrown
+  if (typeof thrown !== 'object' || thrown === null) return toBerthError(thrown)
+  const error = thrown as FrameworkError
+  if (error.validation?.[0] !== undefined)
+    return schemaViolation(error.validation[0], error.validationContext ?? 'body')
+  switch (error.code) {
+    case 'ECONNRESET':
+    case 'ABORT_ERR':
+      return new BerthError('CLIENT_CLOSED', 'The client closed the connection.', {}, { cause: thrown })
+    case 'FST_ERR_CTP_INVALID_CONTENT_LENGTH':
+      return new BerthError('REQUEST_INVALID', 'The body is shorter or longer than its Content-Length says.')
+    case 'FST_ERR_CTP_INVALID_MEDIA_TYPE':
+      return wrongContentType(undefined)
+    case 'FST_ERR_BAD_URL':
+      return new BerthError(
+        'REQUEST_INVALID',
+        'The path of the request is not a valid URL: check its percent-encoding.',
+      )
+    case 'FST_ERR_MAX_PARAM_LENGTH':
+      return new BerthError('REQUEST_INVALID', "A part of the request's path is longer than any name in Berth may be.")
+  }
+  if (typeof error.statusCode === 'number' && error.statusCode >= 400 && error.statusCode < 500) {
+    return new BerthError('REQUEST_INVALID', String(error.message), {}, { cause: thrown })
+  }
+  return toBerthError(thrown)
+}
+
+/** 413 with the limit and where to raise it. */
+export function payloadTooLarge(limitBytes: number): BerthError {
+  return new BerthError('PAYLOAD_TOO_LARGE', `The body is larger than the limit of ${limitBytes} bytes.`, {
+    limitBytes,
+    setting: 'body_limit',
+    remedy: 'Send less, or raise `body_limit` in berth.yaml (BERTH_BODY_LIMIT).',
+  })
+}
+
+export function wrongContentType(got: string | undefined): BerthError {
+  const what = got === undefined ? 'no Content-Type that Berth reads here' : `Content-Type ${got.slice(0, 100)}`
+  return new BerthError('REQUEST_INVALID', `The body has ${what}; it must be application/json.`, {
+    field: 'content-type',
+    remedy: 'Send the header `Content-Type: application/json`.',
+  })
+}
+
+export function routeNotFound(request: FastifyRequest): BerthError {
+  return new BerthError('NOT_FOUND', `There is no ${request.method} ${path(request)}.`, {
+    remedy: 'GET /openapi.json lists every route.',
+  })
+}
+
+export function methodNotAllowed(request: FastifyRequest, allow: readonly string[]): BerthError {
+  return new BerthError(
+    'METHOD_NOT_ALLOWED',
+    `${path(request)} does not take ${request.method}; it takes ${allow.join(', ')}.`,
+    {
+      allow,
+    },
+  )
+}
+
+function path(request: FastifyRequest): string {
+  const end = request.url.indexOf('?')
+  return (end === -1 ? request.url : request.url.slice(0, end)).slice(0, 200)
+}
+
+function schemaViolation(problem: ValidationProblem, context: string): BerthError {
+  const where = context === 'querystring' ? 'query' : context === 'params' ? 'path' : context
+  const parts = problem.instancePath
+    .split('/')
+    .slice(1)
+    .map((part) => part.replaceAll('~1', '/').replaceAll('~0', '~'))
+  const extra = problem.params.additionalProperty ?? problem.params.missingProperty
+  const field = [...parts, ...(typeof extra === 'string' ? [extra] : [])].join('.')
+  const said =
+    problem.keyword === 'additionalProperties'
+      ? 'is not known here'
+      : problem.keyword === 'required'
+        ? 'is missing'
+        : (problem.message ?? 'is not valid')
+  const allowed = Array.isArray(problem.params.allowedValues) ? `: ${problem.params.allowedValues.join(', ')}` : ''
+  const message =
+    field === ''
+      ? `The ${where} of the request ${said}${allowed}.`
+      : `\`${field}\` in the ${where} of the request ${said}${allowed}.`
+  return new BerthError('REQUEST_INVALID', message, { in: where, ...(field === '' ? {} : { field }) })
+}
