@@ -1,0 +1,86 @@
+import { randomUUID } from 'node:crypto'
+import { open, readFile, rename, rm } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { BerthError } from '../../domain/errors.ts'
+import { hashKey, type KeyStore, makeKey } from './keys.ts'
+
+const name = 'admin'
+
+export interface AdminKey {
+  readonly from: 'environment' | 'file' | 'made'
+  /** Where the key can be read: to be logged, unlike the key. Absent when it came from the environment. */
+  readonly path?: string
+}
+
+/**
+ * Puts the admin key into the store: the one given (BERTH_ADMIN_KEY), else the one in `<data>/admin.key`, else a new one,
+ * written there with mode 600. The record `admin` is replaced, so an earlier admin key stops working; deleting the file
+ * and starting again makes a new key. Rejects with CONFIG_INVALID when the file can't be read or written.
+ */
+export async function ensureAdminKey(store: KeyStore, dataDirectory: string, given?: string): Promise<AdminKey> {
+  const put = (secret: string): void => {
+    const hash = hashKey(secret)
+    if (store.find(hash)?.name === name) return
+    store.put({ name, hash, scopes: ['admin', 'infer'], createdAt: new Date().toISOString() })
+  }
+  if (given !== undefined && given.trim() !== '') {
+    put(given.trim())
+    return { from: 'environment' }
+  }
+  const path = join(dataDirectory, 'admin.key')
+  try {
+    const kept = await readKey(path)
+    if (kept !== undefined) {
+      put(kept)
+      return { from: 'file', path }
+    }
+    const secret = makeKey()
+    await writePrivately(path, `${secret}\n`)
+    put(secret)
+    return { from: 'made', path }
+  } catch (error) {
+    throw new BerthError(
+      'CONFIG_INVALID',
+      `The admin key can't be kept in ${path}: ${error instanceof Error ? error.message : String(error)}.`,
+      {
+        file: path,
+        remedy: 'Make the data folder writable, or give a key with BERTH_ADMIN_KEY or BERTH_ADMIN_KEY_FILE.',
+      },
+      { cause: error },
+    )
+  }
+}
+
+async function readKey(path: string): Promise<string | undefined> {
+  try {
+    const key = (await readFile(path, 'utf8')).trim()
+    return key === '' ? undefined : key
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
+    throw error
+  }
+}
+
+/** Whole or not at all, whenever the power goes: written beside its place, synced, then renamed. */
+async function writePrivately(path: string, text: string): Promise<void> {
+  const draft = `${path}.${randomUUID()}`
+  try {
+    const file = await open(draft, 'wx', 0o600)
+    try {
+      await file.writeFile(text)
+      await file.sync()
+    } finally {
+      await file.close()
+    }
+    await rename(draft, path)
+  } catch (error) {
+    await rm(draft, { force: true })
+    throw error
+  }
+  const folder = await open(dirname(path))
+  try {
+    await folder.sync()
+  } finally {
+    await folder.close()
+  }
+}
