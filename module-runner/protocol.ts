@@ -30,7 +30,7 @@ export type RunnerState = (typeof runnerStates)[number]
 /** GET /health. `error` says why the state is `failed`: the module can't be imported, the worker died and so on. */
 export const HealthAnswer = Type.Object({
   protocol: Type.Literal(protocolVersion),
-  state: Type.Union(runnerStates.map((state) => Type.Literal(state))),
+  state: Type.Union([Type.Literal('starting'), Type.Literal('idle'), Type.Literal('ready'), Type.Literal('failed')]),
   models: Names,
   inflight: Type.Integer({ minimum: 0 }),
   error: Type.Optional(WireError),
@@ -66,7 +66,11 @@ export type CallRequest = Static<typeof CallRequest>
 /** One line of a stream. Exactly one terminal frame (`done` or `error`) ends it. */
 export interface ChunkFrame {
   readonly chunk: {
-    readonly response: { readonly text?: string; readonly files?: readonly unknown[]; readonly extra?: Record<string, unknown> }
+    readonly response: {
+      readonly text?: string
+      readonly files?: readonly unknown[]
+      readonly extra?: Record<string, unknown>
+    }
     readonly warnings: readonly unknown[]
     readonly errors: readonly unknown[]
   }
