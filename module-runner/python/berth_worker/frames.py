@@ -4,6 +4,7 @@ Start
   The runner starts ``python3 <module-runner>/python/berth_worker`` (the folder itself) with
     BERTH_WORKER_SOCKET  path of the Unix stream socket on which the runner listens
     BERTH_WORKER_TOKEN   shared secret that every connection's hello carries
+    BERTH_GPU            optional: NVIDIA | AMD | INTEL | NO_GPU, what DetectGPU answers (else it looks for devices)
     BERTH_WORKER_CONFIG  path of a JSON file:
         {"id":        module id = folder name,
          "entry":     file to import, relative to modulePath, such as "service.py",
@@ -15,9 +16,9 @@ Start
          "callMs"?:   30000                         limit of the offload when the runner is gone}
   Numbers: what was written with a point must reach the module as float, so the runner writes ``1.0`` as ``1.0`` in
   this file and passes the client's own JSON text on in ``L`` and ``I`` (JSON.stringify would lose the point).
-  The worker makes itself leader of its own process group (kill(-pid) reaches what the module started), changes to
-  ``<dataPath>/work``, and dies with the runner (PR_SET_PDEATHSIG, and the end of the control connection).
-  SIGTERM and SIGINT are ignored: the runner ends it with ``Q``, or with SIGKILL.
+  The worker changes to ``<dataPath>/work`` and dies with the runner (PR_SET_PDEATHSIG, and the end of the control
+  connection). It stays in the process group that the runner gave it.
+  SIGTERM, SIGINT and SIGHUP are ignored: the runner ends it with ``Q``, or with SIGKILL.
   fd 1 and 2 are the pipes the runner gave it and carry only what the module prints; lines end in \\n or \\r. A child
   that the module forked may keep these pipes open after the worker's end: go by the process's exit, not by their end.
 
@@ -35,14 +36,17 @@ Control, worker -> runner
   G log      {"level":"debug|info|warning|error|critical","message"}
   X call     an OutgoingCall of protocol.ts ({"id","kind",...}); kind "cancel" gets no result
   W window   {"call":id,"frames":n}: the module took n more R frames of this call. So that a slow module does not make
-             the worker grow, the runner keeps at most 64 R frames of a call on the way without a W. (A runner that does not mind
-             memory may ignore W.)
+             the worker grow, the runner keeps at most 64 R frames of a call on the way without a W. (A runner that does
+             not mind memory may ignore W.)
+  T ended    {"slot":slotId}: this slot's thread has ended. After a cancel it tells when the generator is closed at last,
+             so that a new inference or an offload need not overlap with it.
 Control, runner -> worker
   L load     {"id","models":{name:configuration}}   configurations merge key by key into ServerConfiguration["services"][name]
   F offload  {"id","models":[name]}                 only names that are loaded reach the module
   O open     {"open":slotId}                        slotId: string or number, echoed in the slot's hello
   R result   {"call":id,"frame":CallResult}
   Q quit     {} or empty                            offload all that is loaded, then exit 0
+Both sides ignore types that they do not know. In L and F "id" is the first key.
 
 Slot, runner -> worker
   I infer    {"model","config","parameters"}; the next I only after D, B or E. parameters may hold ``conversation`` and
@@ -61,4 +65,9 @@ idle just destroys it too. An inference runs in the slot's own thread; import, l
 
 ERROR = {"code","message","origin":"module","retryable":false,"details":{"traceback"?}}, codes LOAD_FAILED, INFERENCE_FAILED,
 OUT_OF_MEMORY (MemoryError, CUDA out of memory), MODEL_NOT_FOUND, REQUEST_INVALID (parameters that can't be parsed).
+
+The other program here, for the installer: ``python3 <module-runner>/python/berth_worker/run_requirements.py FILE GPU
+[extra pip argument ...]``, run with the environment's interpreter and the module's folder as working directory, calls
+``Install`` of FILE (a requirements.py). GPU is NVIDIA | AMD | INTEL | NO_GPU. BERTH_UV names the uv to use (pip of the
+environment otherwise). Output is streamed; exit status 1 and a last line that says why on failure.
 """
