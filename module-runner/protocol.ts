@@ -1,11 +1,11 @@
 import Type, { type Static } from 'typebox'
+import { protocolVersion, runnerStates } from './constants.ts'
 
 /**
  * Runner protocol 1: what the orchestrator and a module container say to each other (docs/runner-protocol.md).
  * This file is the contract's only home: both sides import it and nothing else of each other.
  */
-export const protocolVersion = 1
-export const defaultPort = 8000
+export * from './constants.ts'
 
 const Json = Type.Unknown()
 const JsonObject = Type.Record(Type.String(), Json)
@@ -24,7 +24,6 @@ export type WireError = Static<typeof WireError>
 export const ErrorAnswer = Type.Object({ error: WireError })
 export type ErrorAnswer = Static<typeof ErrorAnswer>
 
-export const runnerStates = ['starting', 'idle', 'ready', 'failed'] as const
 export type RunnerState = (typeof runnerStates)[number]
 
 /** GET /health. `error` says why the state is `failed`: the module can't be imported, the worker died and so on. */
@@ -80,7 +79,6 @@ export interface DoneFrame {
   readonly conversation?: readonly unknown[]
 }
 export type StreamFrame = ChunkFrame | DoneFrame | { readonly error: WireError }
-export const ndjson = 'application/x-ndjson'
 
 /**
  * Module-to-module calls. The orchestrator opens `GET /calls` (NDJSON, stays open) and reads one OutgoingCall a line;
@@ -129,20 +127,6 @@ export const LogOutput = Type.Object({
   message: Type.String(),
 })
 export type LogOutput = Static<typeof LogOutput>
-
-/** Environment variables that a runner reads. Only the first three concern images of other people. */
-export const runnerVariables = {
-  /** TCP port to listen on, all addresses. Default 8000. */
-  port: 'BERTH_PORT',
-  /** When set, every request but GET /health must carry it as a bearer token. */
-  token: 'BERTH_TOKEN',
-  /** Path of a Unix socket to listen on instead of a port (embedded engine). */
-  socket: 'BERTH_SOCKET',
-  /** RunnerConfiguration as JSON. */
-  module: 'BERTH_MODULE',
-  /** `1`: exit, and end everything that was started, when standard input ends (embedded engine). */
-  exitWithStdin: 'BERTH_EXIT_WITH_STDIN',
-} as const
 
 /** What Berth's own runner needs to know about its module (BERTH_MODULE). */
 export const RunnerConfiguration = Type.Object({
@@ -198,8 +182,6 @@ export const InstallOrder = Type.Object({
 })
 export type InstallOrder = Static<typeof InstallOrder>
 
-export const installVariable = 'BERTH_INSTALL'
-
 /** A step of the installer, for progress bars. */
 export interface InstallProgress {
   readonly progress: { readonly message: string; readonly current?: number; readonly total?: number }
@@ -221,4 +203,3 @@ export const EnvironmentMarker = Type.Object({
   bytes: Type.Number(),
 })
 export type EnvironmentMarker = Static<typeof EnvironmentMarker>
-export const markerName = 'environment.json'
