@@ -1,5 +1,5 @@
 import type { JsonObject } from '../domain/json.ts'
-import type { GpuRequest, ModuleTimeouts } from '../domain/manifest.ts'
+import type { ModuleFields } from './module-fields.ts'
 
 /**
  * Configuration: `berth.yaml` and the environment become one deeply frozen `Config` (load.ts). Defaults are applied,
@@ -77,26 +77,8 @@ export interface ConfiguredModel {
 }
 
 /** What a user says of one module: wins over its `module.yaml`. Absent: not said. */
-export interface ModuleSettings {
+export interface ModuleSettings extends ModuleFields {
   /** Merged over the module's default configuration file. Floats keep their point. */
   readonly config?: JsonObject
   readonly env?: Readonly<Record<string, string>>
-  /** Base image. */
-  readonly image?: string
-  readonly python?: string
-  /** `false`: no GPU, whatever the module asks for. */
-  readonly gpu?: GpuRequest | false
-  readonly resources?: { readonly cpus?: number; readonly memoryBytes?: number }
-  readonly network?: 'none' | 'egress'
-  readonly scale?: { readonly min?: number; readonly max?: number; readonly targetInflight?: number }
-  readonly concurrency?: number
-  readonly idleTtlMs?: number
-  readonly stopTtlMs?: number
-  /** In place of what the module asks for. */
-  readonly calls?: readonly string[]
-  readonly onDisconnect?: 'cancel' | 'drain'
-  readonly timeouts?: Partial<ModuleTimeouts>
-  readonly queue?: { readonly limit?: number; readonly timeoutMs?: number }
-  /** Added to the module's own. */
-  readonly requirements?: readonly string[]
 }

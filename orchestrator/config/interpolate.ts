@@ -67,3 +67,23 @@ export function reason(error: unknown): string {
   if (error instanceof Error) return 'code' in error && typeof error.code === 'string' ? error.code : error.message
   return String(error)
 }
+
+/**
+ * `{token: ${TOKEN}}` is written in every configuration and is no YAML, since braces and commas end a value inside of
+ * `{}`. So what stands in `${...}` is parsed with stand-ins for such characters, one for one: places stay what they are.
+ */
+const veiled = '{}[],:#'
+const standIn = 0xe000
+
+export function veil(text: string): string {
+  return text.replace(/\$\{[^}\n]*\}/g, (token) =>
+    token.replace(/[{}[\],:#]/g, (character) => String.fromCharCode(standIn + veiled.indexOf(character))),
+  )
+}
+
+/** The text that was veiled. */
+export function unveil(text: string): string {
+  return text.replace(/\$\ue000[^\n\ue001]*\ue001/g, (token) =>
+    token.replace(/[\ue000-\ue006]/g, (character) => veiled.charAt(character.charCodeAt(0) - standIn)),
+  )
+}
