@@ -1,0 +1,173 @@
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import Type from 'typebox'
+import type { BerthError } from '../../domain/errors.ts'
+import type { Json, JsonObject } from '../../domain/json.ts'
+import { aggregate } from '../../inference/aggregate.ts'
+import type { Dispatcher, Inference } from '../../inference/dispatcher.ts'
+import type { InferenceSink, InferenceTimings } from '../../inference/types.ts'
+import type { App } from '../app.ts'
+import { sendError } from '../errors.ts'
+import { ReplyStream, serverTiming } from '../reply-stream.ts'
+import { requestId } from '../request-id.ts'
+
+const Config = Type.Record(Type.String(), Type.Unknown(), { description: 'Passed to the module as UserConfig.' })
+const Parameters = Type.Record(Type.String(), Type.Unknown(), { description: 'Passed to the module as UserParameters.' })
+
+const InferBody = Type.Object(
+  {
+    config: Type.Optional(Config),
+    parameters: Type.Optional(Parameters),
+    conversation: Type.Optional(Type.Array(Type.Unknown(), { description: 'Messages: `{"role", "content"}`.' })),
+    stream: Type.Optional(Type.Boolean({ default: true, description: 'false: one JSON answer.' })),
+    priority: Type.Optional(Type.Union([Type.Literal('low'), Type.Literal('normal'), Type.Literal('high')])),
+  },
+  { additionalProperties: false },
+)
+
+const RpcInferBody = Type.Object(
+  {
+    name: Type.String({ minLength: 1, description: 'The model.' }),
+    userConfig: Type.Optional(Config),
+    userParameters: Type.Optional(Parameters),
+    stream: Type.Optional(Type.Boolean({ default: true })),
+  },
+  { additionalProperties: false },
+)
+
+const description =
+  'Answers a stream of frames, one JSON a line (NDJSON), or as SSE with `Accept: text/event-stream`: any number of `{"chunk":...}`, then `{"done":true,...}` or `{"error":...}`. With `"stream": false`: one JSON.'
+
+/** The routes that stream inference; everything else of a request is checked before the dispatcher sees it. */
+export function inferRoutes(app: App, { dispatcher }: { readonly dispatcher: Dispatcher }): void {
+  app.post(
+    '/api/models/:name/infer',
+    {
+      config: { access: 'infer' },
+      schema: {
+        summary: 'Stream an inference of a model',
+        description,
+        tags: ['inference'],
+        params: Type.Object({ name: Type.String() }),
+        body: InferBody,
+      },
+    },
+    (request, reply) => {
+      const { body } = request
+      answer(dispatcher, request, reply, {
+        model: request.params.name,
+        config: (body.config ?? {}) as JsonObject,
+        parameters: (body.parameters ?? {}) as JsonObject,
+        ...(body.conversation === undefined ? {} : { conversation: body.conversation as Json[] }),
+        stream: body.stream ?? true,
+      })
+    },
+  )
+
+  app.post(
+    '/api/modules/:id/rpc/infer',
+    {
+      config: { access: 'infer' },
+      schema: {
+        summary: 'SERVICE_INFERENCE of a module, literally',
+        description,
+        tags: ['inference'],
+        params: Type.Object({ id: Type.String() }),
+        body: RpcInferBody,
+      },
+    },
+    (request, reply) => {
+      const { body } = request
+      answer(dispatcher, request, reply, {
+        module: request.params.id,
+        model: body.name,
+        config: (body.userConfig ?? {}) as JsonObject,
+        parameters: (body.userParameters ?? {}) as JsonObject,
+        stream: body.stream ?? true,
+      })
+    },
+  )
+}
+
+interface Asked {
+  readonly module?: string
+  readonly model: string
+  readonly config: JsonObject
+  readonly parameters: JsonObject
+  readonly conversation?: readonly Json[]
+  readonly stream: boolean
+}
+
+function answer(dispatcher: Dispatcher, request: FastifyRequest, reply: FastifyReply, asked: Asked): void {
+  const { stream, ...rest } = asked
+  const id = requestId(request)
+  const raw = reply.raw
+  let inference: Inference | undefined
+  const sink = stream
+    ? streamSink(request, reply, () => inference?.resume())
+    : wholeSink(request, reply)
+  // `close` without the answer's last byte: the client has gone, at whatever stage.
+  raw.on('close', () => {
+    if (!raw.writableFinished) inference?.cancel()
+  })
+  inference = dispatcher.dispatch({ ...rest, keyInfo: keyInfo(request), requestId: id }, sink)
+}
+
+/** What a module is told of the caller: the key's name, never its secret. */
+function keyInfo(request: FastifyRequest): JsonObject {
+  const { key } = request.caller
+  return key ? { Key: key.name, Groups: [...key.scopes] } : { Key: 'nokey', Groups: [] }
+}
+
+function streamSink(request: FastifyRequest, reply: FastifyReply, resume: () => void): InferenceSink {
+  const out = new ReplyStream(reply.raw, {
+    requestId: requestId(request),
+    sse: (request.headers.accept ?? '').includes('text/event-stream'),
+    onDrain: resume,
+  })
+  const begin = (timings: InferenceTimings | undefined) => {
+    if (!out.started) reply.hijack()
+    out.begin(timings)
+  }
+  return {
+    queued(position) {
+      begin(undefined)
+      out.frame({ queued: { position } })
+    },
+    begin,
+    data: (bytes) => out.data(bytes),
+    end: () => out.end(),
+    fail: (error) => (out.started ? out.fail(error) : refuse(reply, error)),
+  }
+}
+
+/** Collects the stream and answers once; memory is bounded by what the module sends, as its caller asked for it whole. */
+function wholeSink(request: FastifyRequest, reply: FastifyReply): InferenceSink {
+  const parts: Buffer[] = []
+  let timings: InferenceTimings | undefined
+  return {
+    queued() {},
+    begin(told) {
+      timings = told
+    },
+    data(bytes) {
+      parts.push(bytes)
+      return true
+    },
+    end() {
+      const whole = aggregate(Buffer.concat(parts).toString('utf8').split('\n'))
+      if ('error' in whole) return refuse(reply, whole.error)
+      const head = { 'x-request-id': requestId(request), ...(timings ? { 'server-timing': serverTiming(timings) } : {}) }
+      reply.headers(head).type('application/json; charset=utf-8').send(JSON.stringify(whole))
+    },
+    fail: (error) => refuse(reply, error),
+  }
+}
+
+function refuse(reply: FastifyReply, error: BerthError): void {
+  if (error.code === 'CLIENT_CLOSED' || reply.raw.destroyed) return
+  if (reply.raw.headersSent) {
+    reply.raw.destroy()
+    return
+  }
+  sendError(reply, error)
+}

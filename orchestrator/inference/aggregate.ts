@@ -1,0 +1,50 @@
+import type { BerthError } from '../domain/errors.ts'
+import { fromModuleError } from '../domain/errors.ts'
+import { isJsonObject, type JsonObject } from '../domain/json.ts'
+
+/** The answer of an inference that was asked for in one piece (`"stream": false`). */
+export interface WholeAnswer {
+  readonly response: { readonly text?: string; readonly files?: readonly unknown[]; readonly extra?: JsonObject }
+  readonly warnings: readonly unknown[]
+  readonly errors: readonly unknown[]
+  readonly conversation?: unknown
+}
+
+/**
+ * Puts the frames of a stream together: texts joined, files in order, of `extra` the later key wins (module-formats,
+ * "yields"). The stream's own error frame comes back as an error.
+ */
+export function aggregate(lines: Iterable<string>): WholeAnswer | { readonly error: BerthError } {
+  const texts: string[] = []
+  const files: unknown[] = []
+  const warnings: unknown[] = []
+  const errors: unknown[] = []
+  let extra: JsonObject | undefined
+  let conversation: unknown
+  for (const line of lines) {
+    if (line === '') continue
+    const frame: unknown = JSON.parse(line)
+    if (!isJsonObject(frame)) continue
+    if (frame.error !== undefined) return { error: fromModuleError(frame, 'INFERENCE_FAILED') }
+    if (frame.conversation !== undefined) conversation = frame.conversation
+    if (!isJsonObject(frame.chunk)) continue
+    const { response } = frame.chunk
+    if (isJsonObject(response)) {
+      if (typeof response.text === 'string') texts.push(response.text)
+      if (Array.isArray(response.files)) files.push(...response.files)
+      if (isJsonObject(response.extra)) extra = { ...extra, ...response.extra }
+    }
+    if (Array.isArray(frame.chunk.warnings)) warnings.push(...frame.chunk.warnings)
+    if (Array.isArray(frame.chunk.errors)) errors.push(...frame.chunk.errors)
+  }
+  return {
+    response: {
+      ...(texts.length === 0 ? {} : { text: texts.join('') }),
+      ...(files.length === 0 ? {} : { files }),
+      ...(extra === undefined ? {} : { extra }),
+    },
+    warnings,
+    errors,
+    ...(conversation === undefined ? {} : { conversation }),
+  }
+}

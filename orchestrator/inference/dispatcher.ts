@@ -1,0 +1,171 @@
+import { performance } from 'node:perf_hooks'
+import { BerthError, toBerthError } from '../domain/errors.ts'
+import type { JsonObject } from '../domain/json.ts'
+import type { Lease } from '../lifecycle/module-writer.ts'
+import type { Ending, InferCall } from '../runner/client.ts'
+import type { InferenceRequest, InferenceSink, InferenceTimings, ModelRoute, RouteModels, WatchInference } from './types.ts'
+
+/**
+ * The way of one inference: find the model, wait for a lease, start it on the runner, hand its bytes to the sink. Lease
+ * and runner call are given back in one place (`#close`), whichever side ends first.
+ */
+export interface Dispatcher {
+  /** Begins at once and answers the handle to cancel it. What happens is told to the sink; nothing is thrown. */
+  dispatch(request: InferenceRequest, sink: InferenceSink): Inference
+}
+
+export interface DispatcherOptions {
+  readonly route: RouteModels
+  readonly watch: WatchInference
+}
+
+export function createDispatcher({ route, watch }: DispatcherOptions): Dispatcher {
+  return {
+    dispatch(request, sink) {
+      const inference = new Inference(request, sink, watch)
+      inference.run(route)
+      return inference
+    },
+  }
+}
+
+export class Inference {
+  readonly #request: InferenceRequest
+  readonly #sink: InferenceSink
+  readonly #watch: WatchInference
+  readonly #abort = new AbortController()
+  readonly #began = performance.now()
+  #lease: Lease | undefined
+  #call: InferCall | undefined
+  #observer: ReturnType<WatchInference> | undefined
+  #timer: NodeJS.Timeout | undefined
+  #timings: InferenceTimings | undefined
+  #grantedAt = 0
+  #ended = false
+  #abandoned = false
+
+  constructor(request: InferenceRequest, sink: InferenceSink, watch: WatchInference) {
+    this.#request = request
+    this.#sink = sink
+    this.#watch = watch
+  }
+
+  /** The client has gone: queued, cold start and load are given up; a stream is cancelled, or drained where its module says so. */
+  cancel(): void {
+    if (this.#ended) return
+    if (this.#call && this.#lease?.definition.manifest.onDisconnect === 'drain') {
+      this.#abandoned = true
+      this.#call.resume()
+      return
+    }
+    this.#call?.cancel()
+    this.#close('cancelled')
+    this.#abort.abort(new BerthError('CLIENT_CLOSED', 'The caller went away.'))
+  }
+
+  /** Goes on after the sink's `data` answered false. */
+  resume(): void {
+    this.#call?.resume()
+  }
+
+  run(route: RouteModels): void {
+    let found: ModelRoute
+    try {
+      found = route(this.#request)
+    } catch (error) {
+      this.#fail(toBerthError(error))
+      return
+    }
+    this.#observer = this.#watch(found.module, found.model)
+    found
+      .acquire({ signal: this.#abort.signal, onPosition: (position) => this.#queued(position) })
+      .then((lease) => this.#start(found, lease))
+      .catch((error: unknown) => this.#fail(toBerthError(error)))
+  }
+
+  #queued(position: number): void {
+    this.#observer?.queued()
+    if (!this.#ended) this.#sink.queued(position)
+  }
+
+  #start(found: ModelRoute, lease: Lease): void {
+    if (this.#ended) return lease.release()
+    this.#lease = lease
+    this.#grantedAt = performance.now()
+    const { manifest } = lease.definition
+    const { firstChunkMs, betweenChunksMs, inferMs } = manifest.timeouts
+    if (Number.isFinite(inferMs)) {
+      this.#timer = setTimeout(() => this.#expire(manifest.id, inferMs), inferMs)
+    }
+    this.#observer?.started()
+    this.#call = lease.client.infer(
+      inferBody(found.model, this.#request),
+      this.#request.requestId,
+      { firstChunkMs, betweenChunksMs },
+      { onData: (bytes) => this.#data(bytes), onEnd: (ending) => this.#end(ending), onError: (error) => this.#fail(error) },
+    )
+  }
+
+  #data(bytes: Buffer): boolean {
+    if (this.#ended || this.#abandoned) return true
+    if (!this.#timings) {
+      const now = performance.now()
+      const { startMs, loadMs } = this.#lease?.waited ?? { startMs: 0, loadMs: 0 }
+      const waitedMs = this.#grantedAt - this.#began
+      this.#timings = { queueMs: Math.max(0, waitedMs - startMs - loadMs), startMs, loadMs, firstMs: now - this.#grantedAt }
+      this.#observer?.firstChunk(now - this.#began)
+      this.#sink.begin(this.#timings)
+    }
+    return this.#sink.data(bytes)
+  }
+
+  #end(ending: Ending): void {
+    if (this.#ended) return
+    const failed = ending.kind === 'error'
+    this.#close(failed ? 'failed' : 'ok', failed && losesWorker(ending.code) ? 'lost' : undefined)
+    if (!this.#abandoned) this.#sink.end()
+  }
+
+  #fail(error: BerthError): void {
+    if (this.#ended) return
+    const hung = error.code === 'INFERENCE_TIMEOUT'
+    this.#close(
+      error.code === 'CLIENT_CLOSED' ? 'cancelled' : 'failed',
+      hung ? 'hung' : losesWorker(error.code) ? 'lost' : undefined,
+    )
+    if (!this.#abandoned) this.#sink.fail(error)
+  }
+
+  #expire(module: string, inferMs: number): void {
+    this.#call?.cancel()
+    this.#fail(new BerthError('INFERENCE_TIMEOUT', `Module ${module} did not finish within ${inferMs / 1000} s (timeouts.infer).`, { module }))
+  }
+
+  #close(outcome: 'ok' | 'failed' | 'cancelled', lease?: 'lost' | 'hung'): void {
+    this.#ended = true
+    clearTimeout(this.#timer)
+    this.#lease?.release(lease)
+    this.#observer?.ended(outcome, performance.now() - this.#began)
+  }
+}
+
+/** After these the worker may be gone, with all that it had loaded. */
+function losesWorker(code: string | undefined): boolean {
+  return (
+    code === 'WORKLOAD_EXITED' ||
+    code === 'OUT_OF_MEMORY' ||
+    code === 'RUNNER_UNREACHABLE' ||
+    code === 'STREAM_INTERRUPTED' ||
+    code === 'MODEL_NOT_FOUND'
+  )
+}
+
+/** An InferRequest as JSON. The request's own conversation and key_info win over keys of that name in `parameters`. */
+function inferBody(model: string, request: InferenceRequest): string {
+  const parameters: JsonObject = {
+    ...request.parameters,
+    ...(request.conversation === undefined ? {} : { conversation: request.conversation }),
+    key_info: request.keyInfo,
+  }
+  return JSON.stringify({ model, config: request.config, parameters })
+}

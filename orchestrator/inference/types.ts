@@ -1,0 +1,62 @@
+import type { BerthError } from '../domain/errors.ts'
+import type { Json, JsonObject } from '../domain/json.ts'
+import type { Lease, WaitOptions } from '../lifecycle/module-writer.ts'
+
+export interface InferenceRequest {
+  /** Set where the caller names the module itself: its models include those that an explicit load named. */
+  readonly module?: string
+  readonly model: string
+  /** SERVICE_INFERENCE's UserConfig. */
+  readonly config: JsonObject
+  /** SERVICE_INFERENCE's UserParameters, before conversation and key_info are put in. */
+  readonly parameters: JsonObject
+  readonly conversation?: readonly Json[]
+  /** Who asks, as modules are told: never a secret. */
+  readonly keyInfo: JsonObject
+  readonly requestId: string
+}
+
+/** Where the answer goes. Calls come in this order: queued*, begin, data*, then end or fail, once. */
+export interface InferenceSink {
+  /** Other requests keep it waiting; 1 is next. */
+  queued(position: number): void
+  /** The first bytes are there. */
+  begin(timings: InferenceTimings): void
+  /** NDJSON as it came from the runner, lines cut anywhere. False: no more until `resume`. */
+  data(bytes: Buffer): boolean
+  /** The terminal frame has been among the data. */
+  end(): void
+  /** No terminal frame has been sent; after `begin` or `queued` this one has to be it. */
+  fail(error: BerthError): void
+}
+
+/** Milliseconds. */
+export interface InferenceTimings {
+  readonly queueMs: number
+  readonly startMs: number
+  readonly loadMs: number
+  /** From the lease to the first bytes. */
+  readonly firstMs: number
+}
+
+/** Where a request goes: throws MODEL_NOT_FOUND, MODULE_NOT_FOUND, MODULE_DISABLED or SHUTTING_DOWN. */
+export type RouteModels = (request: { readonly module?: string; readonly model: string }) => ModelRoute
+
+export interface ModelRoute {
+  readonly module: string
+  /** The model's own name, where the request named an alias. */
+  readonly model: string
+  acquire(options: Pick<WaitOptions, 'signal' | 'onPosition'>): Promise<Lease>
+}
+
+/** Counts and times one inference. */
+export type WatchInference = (
+  module: string,
+  model: string,
+) => {
+  queued(): void
+  started(): void
+  /** Milliseconds since the request. */
+  firstChunk(ms: number): void
+  ended(outcome: 'ok' | 'failed' | 'cancelled', ms: number): void
+}

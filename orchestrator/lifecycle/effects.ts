@@ -1,0 +1,65 @@
+import type { JsonObject } from '../domain/json.ts'
+import type { ReplicaState } from '../domain/replica.ts'
+import type { EnvironmentInfo, PrepareProgress, Workload, WorkloadExit } from '../engines/engine.ts'
+import type { RunnerClient, RunnerHealth } from '../runner/client.ts'
+import type { ModuleDefinition } from './state.ts'
+
+/**
+ * Everything that a writer does to the world, in one interface: the real one drives an engine and runners
+ * (engine-effects.ts), the one of the unit tests records. Every method rejects with a BerthError.
+ */
+export interface Effects {
+  nextGeneration(replica: string): number
+  prepare(
+    definition: ModuleDefinition,
+    signal: AbortSignal,
+    onProgress: (progress: PrepareProgress) => void,
+  ): Promise<EnvironmentInfo | undefined>
+  start(definition: ModuleDefinition, replica: ReplicaRef, signal: AbortSignal): Promise<Workload>
+  /** A client of the runner at the workload's endpoint; its owner closes it. */
+  connect(definition: ModuleDefinition, replica: ReplicaRef, workload: Workload): RunnerClient
+  /** Resolves with the first health that is not `starting`; rejects with START_TIMEOUT, or WORKLOAD_EXITED at once when it ends. */
+  awaitAnswer(
+    definition: ModuleDefinition,
+    workload: Workload,
+    client: RunnerClient,
+    signal: AbortSignal,
+  ): Promise<RunnerHealth>
+  load(
+    definition: ModuleDefinition,
+    client: RunnerClient,
+    models: Readonly<Record<string, JsonObject>>,
+    signal: AbortSignal,
+  ): Promise<readonly string[]>
+  offload(
+    definition: ModuleDefinition,
+    client: RunnerClient,
+    models: readonly string[],
+    signal: AbortSignal,
+  ): Promise<readonly string[]>
+  /** Resolves when it is gone. Retries while the engine can't be reached. */
+  stop(definition: ModuleDefinition, replica: ReplicaRef, workload: Workload | undefined, graceMs: number): Promise<void>
+}
+
+export interface ReplicaRef {
+  readonly id: string
+  readonly generation: number
+}
+
+/** Is told what happens, for events, logs and metrics. Must not throw. */
+export interface LifecycleObserver {
+  moved(module: string, replica: ReplicaRef, from: ReplicaState, to: ReplicaState, cause: string): void
+  preparing(module: string, progress: PrepareProgress): void
+  prepared(module: string, outcome: 'ready' | 'failed', durationMs: number, cause: string): void
+  /** A runner answers (`up`), or its workload is gone (`down`). */
+  replicaUp(module: string, replica: ReplicaRef, workload: Workload, client: RunnerClient, definition: ModuleDefinition): void
+  replicaDown(module: string, replica: ReplicaRef): void
+  crashed(module: string, replica: ReplicaRef, cause: string): void
+}
+
+/** For people: `exit code 3`, `signal SIGSEGV`, `out of memory`. */
+export function describeExit(exit: WorkloadExit): string {
+  if (exit.outOfMemory) return 'it ran out of memory'
+  if (exit.signal) return `signal ${exit.signal}`
+  return exit.code === undefined ? 'for an unknown reason' : `exit code ${exit.code}`
+}

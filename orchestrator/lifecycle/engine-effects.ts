@@ -1,0 +1,166 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import { BerthError } from '../domain/errors.ts'
+import type { Engine } from '../engines/engine.ts'
+import type { RunnerClient, RunnerHealth } from '../runner/client.ts'
+import { createRunnerClient } from '../runner/client.ts'
+import { describeExit, type Effects } from './effects.ts'
+import { type Instance, workloadSpec, workloadToken } from './workload.ts'
+
+/** The effects on a real engine and real runners. */
+
+export interface EngineEffectsOptions {
+  readonly engine: Engine
+  readonly instance: Instance
+  /** A number that no earlier start of this replica id had, also before a restart of the orchestrator. */
+  readonly nextGeneration: (replica: string) => number
+}
+
+/** How often a starting runner is asked, and how often a stop is tried again while the engine can't be reached. */
+const askEveryMs = { first: 10, longest: 250 }
+const stopRetryMs = 2_000
+
+export function engineEffects({ engine, instance, nextGeneration }: EngineEffectsOptions): Effects {
+  return {
+    nextGeneration,
+
+    async prepare(definition, signal, onProgress) {
+      const spec = workloadSpec(instance, definition, { id: `${definition.manifest.id}-0`, generation: 0 })
+      const { installMs } = definition.manifest.timeouts
+      const limit = limited(signal, installMs, () => installTimeout(definition.manifest.id, installMs))
+      const { environment } = await limit.race(engine.prepare(spec, limit.signal, onProgress))
+      return environment
+    },
+
+    start: (definition, replica, signal) => engine.start(workloadSpec(instance, definition, replica), signal),
+
+    connect: (definition, replica, workload) =>
+      createRunnerClient({
+        module: definition.manifest.id,
+        endpoint: workload.endpoint,
+        token: workloadToken(instance, replica),
+        foreign: definition.manifest.base.kind === 'protocol',
+      }),
+
+    async awaitAnswer(definition, workload, client, signal) {
+      const { id, timeouts } = definition.manifest
+      const { startMs } = timeouts
+      const limit = limited(signal, startMs, () => {
+        const message = `Module ${id} did not answer within ${startMs / 1000} s of its start (timeouts.start); see: berth logs ${id}`
+        return new BerthError('START_TIMEOUT', message, { module: id })
+      })
+      return limit.race(firstAnswer(engine, id, workload.id, client, limit.signal))
+    },
+
+    load(definition, client, models, signal) {
+      const { id, timeouts } = definition.manifest
+      const names = Object.keys(models).join(', ')
+      const limit = limited(signal, timeouts.loadMs, () => {
+        const message = `Module ${id} did not load ${names} within ${timeouts.loadMs / 1000} s (timeouts.load); its worker is replaced.`
+        return new BerthError('LOAD_TIMEOUT', message, { module: id, models: Object.keys(models) })
+      })
+      return limit.race(client.load(models, limit.signal))
+    },
+
+    offload(definition, client, models, signal) {
+      const { id, timeouts } = definition.manifest
+      const limit = limited(signal, timeouts.callMs, () => {
+        const message = `Module ${id} did not offload ${models.join(', ')} within ${timeouts.callMs / 1000} s (timeouts.call).`
+        return new BerthError('LOAD_TIMEOUT', message, { module: id, models })
+      })
+      return limit.race(client.offload(models, limit.signal))
+    },
+
+    async stop(_definition, replica, workload, graceMs) {
+      // Until it is gone nothing else may start under its name, so an engine that is away is waited for.
+      for (;;) {
+        try {
+          const id = workload?.id ?? (await findWorkload(engine, replica.id, replica.generation))
+          if (id !== undefined) await engine.stop(id, { graceMs })
+          return
+        } catch (error) {
+          if (!(error instanceof BerthError) || error.code !== 'ENGINE_UNAVAILABLE') throw error
+          await delay(stopRetryMs, undefined, { ref: false })
+        }
+      }
+    },
+  }
+}
+
+async function findWorkload(engine: Engine, replica: string, generation: number): Promise<string | undefined> {
+  const found = await engine.list()
+  return found.find((workload) => workload.replica === replica && workload.generation === generation)?.id
+}
+
+/** Asks until the runner has left `starting`. A workload that has ended meanwhile is not waited for. */
+async function firstAnswer(
+  engine: Engine,
+  module: string,
+  workload: string,
+  client: RunnerClient,
+  signal: AbortSignal,
+): Promise<RunnerHealth> {
+  let pauseMs = askEveryMs.first
+  let lookAt = 8
+  for (let round = 1; ; round += 1) {
+    const health = await client.health(AbortSignal.any([signal, AbortSignal.timeout(5_000)])).catch((error: unknown) => {
+      if (signal.aborted || (error instanceof BerthError && error.code === 'RUNNER_PROTOCOL')) throw error
+      return undefined
+    })
+    if (health?.state === 'failed') {
+      throw health.error ?? new BerthError('LOAD_FAILED', `Module ${module} failed to start; see: berth logs ${module}`, { module })
+    }
+    if (health && health.state !== 'starting') return health
+    // Looking at the engine costs more than asking the runner: the eighth time, then ever less often.
+    if (!health && round >= lookAt) {
+      lookAt = round * 2
+      await throwIfEnded(engine, module, workload)
+    }
+    await delay(pauseMs, undefined, { signal })
+    pauseMs = Math.min(askEveryMs.longest, pauseMs * 1.3)
+  }
+}
+
+async function throwIfEnded(engine: Engine, module: string, id: string): Promise<void> {
+  const found = (await engine.list()).find((workload) => workload.id === id)
+  if (found && found.state !== 'exited') return
+  const exit = found?.exit ?? {}
+  const lines = found ? await lastLines(engine, id) : []
+  const said = lines.length === 0 ? '' : `; its last line: ${lines.at(-1)}`
+  throw new BerthError(
+    exit.outOfMemory ? 'OUT_OF_MEMORY' : 'WORKLOAD_EXITED',
+    `Module ${module} ended before it answered (${describeExit(exit)})${said}`,
+    { module, ...(exit.code === undefined ? {} : { exitCode: exit.code }), ...(exit.signal ? { signal: exit.signal } : {}), lines },
+  )
+}
+
+async function lastLines(engine: Engine, id: string): Promise<string[]> {
+  const lines: string[] = []
+  try {
+    for await (const line of engine.logs(id, { tail: 20, signal: AbortSignal.timeout(5_000) })) lines.push(line.text.slice(0, 2_000))
+  } catch {
+    // The log is an extra: an error without it is better than another error.
+  }
+  return lines
+}
+
+function installTimeout(module: string, installMs: number): BerthError {
+  const message = `The environment of module ${module} was not installed within ${installMs / 1000} s (timeouts.install).`
+  return new BerthError('REQUIREMENTS_FAILED', message, { module })
+}
+
+/** A signal that also aborts after `ms`; `race` turns that abort into its error. Infinity: no limit. */
+function limited(signal: AbortSignal, ms: number, error: () => BerthError) {
+  const timer = Number.isFinite(ms) ? AbortSignal.timeout(Math.max(1, ms)) : undefined
+  const both = timer ? AbortSignal.any([signal, timer]) : signal
+  return {
+    signal: both,
+    async race<T>(work: Promise<T>): Promise<T> {
+      try {
+        return await work
+      } catch (reason) {
+        if (timer?.aborted && !signal.aborted) throw error()
+        throw reason
+      }
+    },
+  }
+}

@@ -1,0 +1,43 @@
+import type { BerthError } from '../domain/errors.ts'
+import type { EnvironmentInfo, Workload, WorkloadExit } from '../engines/engine.ts'
+import type { PrepareProgress } from '../engines/engine.ts'
+import type { ModuleDefinition, Operation, Waiter } from './state.ts'
+
+/** Facts that are posted to a module's writer. Late ones (of an older generation) are ignored by apply.ts. */
+export type LifecycleEvent =
+  | { readonly type: 'define'; readonly definition: ModuleDefinition }
+  | { readonly type: 'want'; readonly wanted: 'enabled' | 'disabled' | 'removed' }
+  | { readonly type: 'restart' }
+  | { readonly type: 'wait'; readonly waiter: Waiter }
+  | { readonly type: 'leave'; readonly waiter: number }
+  | { readonly type: 'operate'; readonly operation: Operation }
+  | { readonly type: 'abandon'; readonly operation: number }
+  | { readonly type: 'release'; readonly replica: string; readonly generation: number; readonly model: string }
+  | { readonly type: 'prepare-progress'; readonly specHash: string; readonly progress: PrepareProgress }
+  | { readonly type: 'prepared'; readonly specHash: string; readonly environment: EnvironmentInfo | undefined }
+  | { readonly type: 'prepare-failed'; readonly specHash: string; readonly error: BerthError }
+  | ({ readonly type: 'started'; readonly workload: Workload } & Of)
+  | ({ readonly type: 'answering'; readonly models: readonly string[] } & Of)
+  | ({ readonly type: 'start-failed'; readonly error: BerthError } & Of)
+  | ({ readonly type: 'loaded'; readonly models: readonly string[] } & Of)
+  | ({ readonly type: 'load-failed'; readonly models: readonly string[]; readonly error: BerthError } & Of)
+  | ({ readonly type: 'offloaded'; readonly models: readonly string[] } & Of)
+  | ({ readonly type: 'offload-failed'; readonly models: readonly string[]; readonly error: BerthError } & Of)
+  /** Something said that the worker may be gone: ask its health before anything else is granted. */
+  | ({ readonly type: 'suspect' } & Of)
+  | ({ readonly type: 'health'; readonly models: readonly string[] } & Of)
+  /** It is hung or must go now: no grace. */
+  | ({ readonly type: 'condemn'; readonly error: BerthError } & Of)
+  | ({ readonly type: 'exited'; readonly error: BerthError; readonly exit: WorkloadExit } & Of)
+  | ({ readonly type: 'stopped' } & Of)
+  | ({
+      readonly type: 'adopt'
+      readonly workload: Workload
+      readonly models: readonly string[]
+    } & Of)
+  | { readonly type: 'tick' }
+
+interface Of {
+  readonly replica: string
+  readonly generation: number
+}

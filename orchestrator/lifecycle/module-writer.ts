@@ -1,0 +1,614 @@
+import { type Clock } from '../domain/clock.ts'
+import { BerthError, toBerthError } from '../domain/errors.ts'
+import type { JsonObject } from '../domain/json.ts'
+import type { ReplicaState } from '../domain/replica.ts'
+import type { ObservedWorkload, Workload } from '../engines/engine.ts'
+import type { RunnerClient } from '../runner/client.ts'
+import { apply, move } from './apply.ts'
+import { type Decision, decide, disabledError, nextWakeMs } from './decide.ts'
+import { describeExit, type Effects, type LifecycleObserver } from './effects.ts'
+import type { LifecycleEvent } from './events.ts'
+import { type LoadedModel, type ModuleDefinition, type ModuleState, newModuleState, newReplica, type Operation, type Replica, type Waiter } from './state.ts'
+
+/** The right to use a loaded model on one replica; exactly one `release` gives it back. */
+export interface Lease {
+  readonly module: string
+  readonly replica: string
+  readonly generation: number
+  readonly model: string
+  readonly client: RunnerClient
+  readonly definition: ModuleDefinition
+  /** How long the caller waited for a start and for a load, milliseconds; the rest it stood in the queue. */
+  readonly waited: { readonly startMs: number; readonly loadMs: number }
+  /**
+   * `lost`: the worker or runner may be gone, its health is asked before anything else is granted.
+   * `hung`: it must be replaced. More than one call does nothing.
+   */
+  release(outcome?: 'lost' | 'hung'): void
+}
+
+export interface WaitOptions {
+  readonly model: string
+  readonly maxInflight: number
+  readonly signal: AbortSignal
+  /** Called when only other requests keep this one waiting, and whenever its place changes; 1 is next. */
+  readonly onPosition?: (position: number) => void
+}
+
+interface Pending {
+  readonly resolve: (lease: Lease | undefined) => void
+  readonly reject: (error: BerthError) => void
+  readonly onPosition: ((position: number) => void) | undefined
+}
+
+/** How long a workload that was found running has to answer before it is replaced. */
+const adoptMs = 3_000
+
+interface PendingOperation {
+  readonly resolve: (names: readonly string[]) => void
+  readonly reject: (error: BerthError) => void
+}
+
+/** What is open for one live replica: given back when it is gone. */
+interface Handles {
+  readonly abort: AbortController
+  client: RunnerClient | undefined
+  /** Settles when the start has ended, well or not. */
+  begun: Promise<void>
+}
+
+export interface WriterOptions {
+  readonly definition: ModuleDefinition
+  readonly wanted: ModuleState['wanted']
+  readonly effects: Effects
+  readonly observer: LifecycleObserver
+  readonly clock: Clock
+  readonly random: () => number
+}
+
+/**
+ * The one writer of one module. Facts are posted and folded in (apply), decisions follow from the state alone (decide),
+ * and their effects post new facts. Nothing outside reads the state to decide something.
+ */
+export class ModuleWriter {
+  readonly #state: ModuleState
+  readonly #effects: Effects
+  readonly #observer: LifecycleObserver
+  readonly #clock: Clock
+  readonly #random: () => number
+  readonly #pending = new Map<number, Pending>()
+  readonly #operations = new Map<number, PendingOperation>()
+  readonly #handles = new Map<Replica, Handles>()
+  readonly #watchers = new Set<() => void>()
+  readonly #inbox: LifecycleEvent[] = []
+  #prepareAbort: AbortController | undefined
+  #wake: { readonly atMs: number; readonly cancel: () => void } | undefined
+  #running = false
+  #nextId = 1
+
+  constructor(options: WriterOptions) {
+    this.#state = newModuleState(options.definition, options.wanted)
+    this.#effects = options.effects
+    this.#observer = options.observer
+    this.#clock = options.clock
+    this.#random = options.random
+  }
+
+  /** For views only: what is read here must not gate a change. */
+  get state(): Readonly<ModuleState> {
+    return this.#state
+  }
+
+  post(event: LifecycleEvent): void {
+    this.#inbox.push(event)
+    if (this.#running) return
+    this.#running = true
+    try {
+      for (let next = this.#inbox.shift(); next; next = this.#inbox.shift()) {
+        apply(this.#state, next, { nowMs: this.#clock.now(), random: this.#random() }, this.#onMove)
+        this.#enactAll()
+      }
+    } finally {
+      this.#running = false
+    }
+    this.#scheduleWake()
+    for (const watcher of this.#watchers) watcher()
+  }
+
+  /** A lease on a ready replica, in order of arrival; starts and loads what is missing. Rejects with a BerthError. */
+  async acquire(options: WaitOptions): Promise<Lease> {
+    const lease = await this.#wait('use', options)
+    if (!lease) throw new BerthError('INTERNAL', `module ${this.#state.id} granted nothing`)
+    return lease
+  }
+
+  /** Resolves when a replica has the model loaded. */
+  async ensureLoaded(options: WaitOptions): Promise<void> {
+    await this.#wait('load', options)
+  }
+
+  #wait(kind: 'use' | 'load', options: WaitOptions): Promise<Lease | undefined> {
+    const { signal, model } = options
+    if (signal.aborted) return Promise.reject(closedError())
+    if (this.#state.wanted === 'disabled') return Promise.reject(disabledError(this.#state.id))
+    const { limit } = this.#state.definition.manifest.queue
+    if (this.#pending.size >= limit && this.#state.waiters.filter((waiter) => waiter.model === model).length >= limit) {
+      return Promise.reject(
+        new BerthError('MODULE_BUSY', `Model ${model} has ${limit} requests waiting, its queue.limit; try again later.`, {
+          module: this.#state.id,
+          model,
+        }),
+      )
+    }
+    const id = this.#nextId++
+    return new Promise((resolve, reject) => {
+      const onAbort = () => {
+        if (!this.#pending.delete(id)) return
+        reject(closedError())
+        this.post({ type: 'leave', waiter: id })
+      }
+      const settle = () => signal.removeEventListener('abort', onAbort)
+      this.#pending.set(id, {
+        resolve: (lease) => {
+          settle()
+          resolve(lease)
+        },
+        reject: (error) => {
+          settle()
+          reject(error)
+        },
+        onPosition: options.onPosition,
+      })
+      signal.addEventListener('abort', onAbort, { once: true })
+      const waiter: Waiter = {
+        id,
+        kind,
+        model,
+        maxInflight: options.maxInflight,
+        sinceMs: this.#clock.now(),
+        queuedSinceMs: undefined,
+        position: 0,
+        doom: undefined,
+      }
+      this.post({ type: 'wait', waiter })
+    })
+  }
+
+  /** SERVICE_LOAD_MODELS with these models, literally. Resolves with the names that are loaded. */
+  load(models: Readonly<Record<string, JsonObject>>, signal: AbortSignal): Promise<readonly string[]> {
+    return this.#operate('load', models, Object.keys(models), signal)
+  }
+
+  /** Waits for the leases on these models, then offloads those that are loaded; resolves with their names. */
+  offload(names: readonly string[], signal: AbortSignal): Promise<readonly string[]> {
+    return this.#operate('offload', {}, names, signal)
+  }
+
+  #operate(
+    kind: Operation['kind'],
+    models: Operation['models'],
+    names: readonly string[],
+    signal: AbortSignal,
+  ): Promise<readonly string[]> {
+    if (signal.aborted) return Promise.reject(closedError())
+    const id = this.#nextId++
+    return new Promise((resolve, reject) => {
+      const onAbort = () => {
+        if (!this.#operations.delete(id)) return
+        reject(closedError())
+        this.post({ type: 'abandon', operation: id })
+      }
+      const settle = () => signal.removeEventListener('abort', onAbort)
+      this.#operations.set(id, {
+        resolve: (done) => {
+          settle()
+          resolve(done)
+        },
+        reject: (error) => {
+          settle()
+          reject(error)
+        },
+      })
+      signal.addEventListener('abort', onAbort, { once: true })
+      this.post({ type: 'operate', operation: { id, kind, models, names } })
+    })
+  }
+
+  /**
+   * Takes over a workload that runs since before this orchestrator. Resolves when its runner has answered, or rejects
+   * and leaves it to the caller to stop it.
+   */
+  async adopt(observed: ObservedWorkload, workload: Workload): Promise<void> {
+    const { definition } = this.#state
+    const ref = { id: observed.replica, generation: observed.generation }
+    const client = this.#effects.connect(definition, ref, workload)
+    const abort = new AbortController()
+    const replica = newReplica(ref.id, ref.generation, observed.specHash, this.#clock.now(), 0)
+    // The record is there while its runner is asked: nothing else is started under this id meanwhile.
+    this.#state.replicas.set(replica.id, replica)
+    this.#handles.set(replica, { abort, client, begun: Promise.resolve() })
+    try {
+      const limit = AbortSignal.any([abort.signal, AbortSignal.timeout(adoptMs)])
+      const { models } = await this.#effects.awaitAnswer(definition, workload, client, limit)
+      this.post({ type: 'adopt', replica: ref.id, generation: ref.generation, workload, models })
+      this.#observer.replicaUp(this.#state.id, ref, workload, client, definition)
+    } catch (error) {
+      this.#closeHandles(replica)
+      this.#state.replicas.delete(replica.id)
+      this.post({ type: 'tick' })
+      throw error
+    }
+  }
+
+  /** What the engine lists of this module, taken by a listing that began at `listedMs`. */
+  observe(observed: readonly ObservedWorkload[], listedMs: number): void {
+    for (const replica of [...this.#state.replicas.values()]) {
+      if (!replica.workload || listedMs <= replica.startedMs) continue
+      const ref = { replica: replica.id, generation: replica.generation }
+      const found = observed.find((candidate) => candidate.replica === replica.id && candidate.generation === replica.generation)
+      if (!found) {
+        const error = new BerthError('WORKLOAD_EXITED', `Module ${this.#state.id}: its container was removed by somebody else.`, { module: this.#state.id })
+        this.post({ type: 'exited', ...ref, exit: {}, error })
+      } else if (found.state === 'exited') this.#exited(replica, found)
+    }
+  }
+
+  #exited(replica: Replica, found: ObservedWorkload): void {
+    const exit = found.exit ?? {}
+    const error = new BerthError(
+      exit.outOfMemory ? 'OUT_OF_MEMORY' : 'WORKLOAD_EXITED',
+      `Module ${this.#state.id}: its container ended (${describeExit(exit)}); see: berth logs ${this.#state.id}`,
+      { module: this.#state.id, ...(exit.code === undefined ? {} : { exitCode: exit.code }), ...(exit.signal ? { signal: exit.signal } : {}) },
+    )
+    this.post({ type: 'exited', replica: replica.id, generation: replica.generation, exit, error })
+  }
+
+  /** Asks the health of every live replica: a worker that was replaced while idle is noticed here. */
+  checkHealth(): void {
+    for (const replica of [...this.#state.replicas.values()]) {
+      if (replica.workload && replica.inflight === 0 && !replica.operation) {
+        this.post({ type: 'suspect', replica: replica.id, generation: replica.generation })
+      }
+    }
+  }
+
+  /** Resolves when `condition` holds for the state, which is looked at after every event. */
+  until(condition: (state: Readonly<ModuleState>) => boolean, signal: AbortSignal): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const end = (finish: () => void) => {
+        this.#watchers.delete(look)
+        signal.removeEventListener('abort', onAbort)
+        finish()
+      }
+      const look = () => {
+        if (condition(this.#state)) end(resolve)
+      }
+      const onAbort = () => end(() => reject(closedError()))
+      if (signal.aborted) return reject(closedError())
+      signal.addEventListener('abort', onAbort, { once: true })
+      this.#watchers.add(look)
+      look()
+    })
+  }
+
+  /** Lets go of everything without stopping anything: workloads go on for the next orchestrator. */
+  close(): void {
+    this.#wake?.cancel()
+    this.#prepareAbort?.abort()
+    for (const pending of this.#pending.values()) pending.reject(shuttingDown())
+    for (const pending of this.#operations.values()) pending.reject(shuttingDown())
+    this.#pending.clear()
+    this.#operations.clear()
+    for (const handles of this.#handles.values()) {
+      handles.abort.abort()
+      handles.client?.close()
+    }
+    this.#handles.clear()
+  }
+
+  #enactAll(): void {
+    // Every decision changes the state it was taken from, so the work per event is bounded; the bound catches bugs.
+    for (let round = 0; round < 10_000; round += 1) {
+      const decisions = decide(this.#state, this.#clock.now())
+      if (decisions.length === 0) return
+      for (const decision of decisions) this.#enact(decision)
+    }
+    throw new BerthError('INTERNAL', `the decisions of module ${this.#state.id} do not come to rest`)
+  }
+
+  #enact(decision: Decision): void {
+    switch (decision.do) {
+      case 'grant':
+        return this.#grant(decision.waiter, decision.replica)
+      case 'reject':
+        this.#dropWaiter(decision.waiter)
+        return this.#take(decision.waiter)?.reject(decision.error)
+      case 'tell': {
+        const { waiter, position } = decision
+        waiter.position = position
+        waiter.queuedSinceMs ??= this.#clock.now()
+        return this.#pending.get(waiter.id)?.onPosition?.(position)
+      }
+      case 'prepare':
+        return this.#prepare()
+      case 'start':
+        return this.#start(decision.replica, decision.cause)
+      case 'drain': {
+        const { drainMs, callMs } = this.#state.definition.manifest.timeouts
+        const { replica, cause, servesWaiters } = decision
+        replica.drain = { deadlineMs: this.#clock.now() + drainMs, cause, servesWaiters, graceMs: callMs }
+        return
+      }
+      case 'stop':
+        return this.#stop(decision.replica, decision.cause)
+      case 'probe':
+        return this.#probe(decision.replica)
+      case 'load':
+        return this.#load(decision.replica, decision.models, decision.operation)
+      case 'offload':
+        return this.#offload(decision.replica, decision.models, decision.cause, decision.operation)
+      case 'finish':
+        this.#dropOperation(decision.operation)
+        return this.#takeOperation(decision.operation)?.resolve([])
+      case 'refuse':
+        this.#dropOperation(decision.operation)
+        return this.#takeOperation(decision.operation)?.reject(decision.error)
+    }
+  }
+
+  #grant(waiter: Waiter, replica: Replica): void {
+    this.#dropWaiter(waiter)
+    const pending = this.#take(waiter)
+    if (!pending) return
+    if (waiter.kind !== 'use') return pending.resolve(undefined)
+    const loaded = replica.models.get(waiter.model)
+    const client = this.#handles.get(replica)?.client
+    if (!loaded || !client) return pending.reject(new BerthError('INTERNAL', `replica ${replica.id} was granted without being ready`))
+    loaded.inflight += 1
+    replica.inflight += 1
+    pending.resolve(this.#lease(replica, waiter, loaded, client))
+  }
+
+  #lease(replica: Replica, waiter: Waiter, loaded: LoadedModel, client: RunnerClient): Lease {
+    const ref = { replica: replica.id, generation: replica.generation }
+    const { model, sinceMs } = waiter
+    const startMs = Math.max(0, replica.startedMs - sinceMs)
+    const loadMs = Math.max(0, loaded.loadedMs - Math.max(loaded.loadBeganMs, sinceMs))
+    let held = true
+    return {
+      module: this.#state.id,
+      ...ref,
+      model,
+      client,
+      definition: this.#state.definition,
+      waited: { startMs, loadMs },
+      release: (outcome) => {
+        if (!held) return
+        held = false
+        this.post({ type: 'release', ...ref, model })
+        if (outcome === 'lost') this.post({ type: 'suspect', ...ref })
+        if (outcome === 'hung') {
+          const error = new BerthError('INFERENCE_TIMEOUT', `Module ${this.#state.id}: an inference of ${model} went past its limit; the replica is replaced.`, { module: this.#state.id, model })
+          this.post({ type: 'condemn', ...ref, error })
+        }
+      },
+    }
+  }
+
+  #prepare(): void {
+    const { definition, preparation } = this.#state
+    const specHash = definition.specHash
+    this.#prepareAbort?.abort()
+    const abort = new AbortController()
+    this.#prepareAbort = abort
+    preparation.specHash = specHash
+    preparation.state = 'running'
+    preparation.error = undefined
+    const began = this.#clock.now()
+    this.#effects
+      .prepare(definition, abort.signal, (progress) => {
+        if (abort.signal.aborted) return
+        this.#observer.preparing(this.#state.id, progress)
+        this.post({ type: 'prepare-progress', specHash, progress })
+      })
+      .then(
+        (environment) => {
+          if (abort.signal.aborted) return
+          this.#observer.prepared(this.#state.id, 'ready', this.#clock.now() - began, 'its image and environment are there')
+          this.post({ type: 'prepared', specHash, environment })
+        },
+        (error: unknown) => {
+          if (abort.signal.aborted) return
+          const reason = toBerthError(error)
+          this.#observer.prepared(this.#state.id, 'failed', this.#clock.now() - began, reason.message)
+          this.post({ type: 'prepare-failed', specHash, error: reason })
+        },
+      )
+  }
+
+  #start(id: string, cause: string): void {
+    const { definition } = this.#state
+    const before = this.#state.replicas.get(id)
+    const generation = this.#effects.nextGeneration(id)
+    const replica = newReplica(id, generation, definition.specHash, this.#clock.now(), before?.restarts ?? 0)
+    const handles: Handles = { abort: new AbortController(), client: undefined, begun: Promise.resolve() }
+    this.#state.replicas.set(id, replica)
+    this.#state.restartCause = undefined
+    this.#handles.set(replica, handles)
+    move(replica, 'preparing', cause, this.#onMove)
+    move(replica, 'starting', cause, this.#onMove)
+    handles.begun = this.#bringUp(definition, replica, handles).catch((error: unknown) => {
+      this.#closeHandles(replica)
+      const reason = toBerthError(error)
+      this.#observer.crashed(this.#state.id, replica, reason.message)
+      this.post({ type: 'start-failed', replica: id, generation, error: reason })
+    })
+  }
+
+  /** A start that fails its readiness wait removes its workload first. */
+  async #bringUp(definition: ModuleDefinition, replica: Replica, handles: Handles): Promise<void> {
+    const ref = { replica: replica.id, generation: replica.generation }
+    const { signal } = handles.abort
+    const workload = await this.#effects.start(definition, replica, signal)
+    this.post({ type: 'started', ...ref, workload })
+    try {
+      const client = this.#effects.connect(definition, replica, workload)
+      handles.client = client
+      const health = await this.#effects.awaitAnswer(definition, workload, client, signal)
+      if (signal.aborted) throw closedError()
+      this.post({ type: 'answering', ...ref, models: health.models })
+      this.#observer.replicaUp(this.#state.id, replica, workload, client, definition)
+    } catch (error) {
+      await this.#effects.stop(definition, replica, workload, 0)
+      throw error
+    }
+  }
+
+  #stop(replica: Replica, cause: string): void {
+    const { definition } = this.#state
+    const ref = { replica: replica.id, generation: replica.generation }
+    const begun = this.#handles.get(replica)?.begun ?? Promise.resolve()
+    const graceMs = replica.inflight > 0 || !replica.workload ? 0 : (replica.drain?.graceMs ?? 0)
+    move(replica, 'stopping', cause, this.#onMove)
+    replica.models.clear()
+    this.#failOperations(replica)
+    this.#closeHandles(replica)
+    this.#observer.replicaDown(this.#state.id, replica)
+    // A start under way sees its signal, ends and cleans up first: two hands never work on one workload.
+    begun
+      .then(() => this.#effects.stop(definition, replica, replica.workload, graceMs))
+      .catch(() => {})
+      .then(() => this.post({ type: 'stopped', ...ref }))
+  }
+
+  #probe(replica: Replica): void {
+    const client = this.#handles.get(replica)?.client
+    const ref = { replica: replica.id, generation: replica.generation }
+    replica.suspicion = 'asking'
+    if (!client) return
+    client.health(AbortSignal.timeout(10_000)).then(
+      (health) => {
+        if (health.state === 'failed' && health.error) this.post({ type: 'condemn', ...ref, error: health.error })
+        else this.post({ type: 'health', ...ref, models: health.models })
+      },
+      (error: unknown) => this.post({ type: 'condemn', ...ref, error: toBerthError(error) }),
+    )
+  }
+
+  #load(replica: Replica, models: Readonly<Record<string, JsonObject>>, operation: Operation | undefined): void {
+    const names = Object.keys(models)
+    const ref = { replica: replica.id, generation: replica.generation }
+    this.#begin(replica, { kind: 'load', models: names, ...(operation ? { operation } : {}) }, `loads ${names.join(', ')}`)
+    const handles = this.#handles.get(replica)
+    if (!handles?.client) return
+    this.#effects.load(this.#state.definition, handles.client, models, handles.abort.signal).then(
+      (loaded) => {
+        this.post({ type: 'loaded', ...ref, models: loaded })
+        if (operation) this.#takeOperation(operation)?.resolve(loaded)
+      },
+      (error: unknown) => {
+        if (handles.abort.signal.aborted) return
+        const reason = toBerthError(error)
+        this.post({ type: 'load-failed', ...ref, models: names, error: reason })
+        if (reason.code !== 'LOAD_FAILED') this.post({ type: 'suspect', ...ref })
+        if (operation) this.#takeOperation(operation)?.reject(reason)
+      },
+    )
+  }
+
+  #offload(replica: Replica, names: readonly string[], cause: string, operation: Operation | undefined): void {
+    const ref = { replica: replica.id, generation: replica.generation }
+    this.#begin(replica, { kind: 'offload', models: names, ...(operation ? { operation } : {}) }, `offloads ${names.join(', ')}: ${cause}`)
+    const handles = this.#handles.get(replica)
+    if (!handles?.client) return
+    this.#effects.offload(this.#state.definition, handles.client, names, handles.abort.signal).then(
+      (offloaded) => {
+        this.post({ type: 'offloaded', ...ref, models: names })
+        if (operation) this.#takeOperation(operation)?.resolve(offloaded)
+      },
+      (error: unknown) => {
+        if (handles.abort.signal.aborted) return
+        const reason = toBerthError(error)
+        this.post({ type: 'offload-failed', ...ref, models: names, error: reason })
+        this.post({ type: 'suspect', ...ref })
+        if (operation) this.#takeOperation(operation)?.reject(reason)
+      },
+    )
+  }
+
+  #begin(replica: Replica, running: NonNullable<Replica['operation']>, cause: string): void {
+    if (running.operation) this.#dropOperation(running.operation)
+    replica.operation = running
+    replica.operationBeganMs = this.#clock.now()
+    move(replica, running.kind === 'load' ? 'loading' : 'offloading', cause, this.#onMove)
+  }
+
+  #failOperations(replica: Replica): void {
+    const running = replica.operation?.operation
+    replica.operation = undefined
+    if (!running) return
+    const error = new BerthError('WORKLOAD_EXITED', `Module ${this.#state.id} was stopped before it had finished.`, { module: this.#state.id })
+    this.#takeOperation(running)?.reject(error)
+  }
+
+  readonly #onMove = (replica: Replica, from: ReplicaState, cause: string): void => {
+    if (replica.state === 'failed') {
+      this.#observer.crashed(this.#state.id, replica, cause)
+      this.#observer.replicaDown(this.#state.id, replica)
+      this.#failOperations(replica)
+      const { definition } = this.#state
+      this.#closeHandles(replica)
+      // What is left of it (an ended container) goes; the next generation has another name in every record.
+      if (replica.workload) this.#effects.stop(definition, replica, replica.workload, 0).catch(() => {})
+    }
+    this.#observer.moved(this.#state.id, replica, from, replica.state, cause)
+  }
+
+  #closeHandles(replica: Replica): void {
+    const handles = this.#handles.get(replica)
+    this.#handles.delete(replica)
+    handles?.abort.abort()
+    handles?.client?.close()
+  }
+
+  #dropWaiter(waiter: Waiter): void {
+    const index = this.#state.waiters.indexOf(waiter)
+    if (index >= 0) this.#state.waiters.splice(index, 1)
+  }
+
+  #dropOperation(operation: Operation): void {
+    this.#state.operations = this.#state.operations.filter((candidate) => candidate !== operation)
+  }
+
+  #take(waiter: Waiter): Pending | undefined {
+    const pending = this.#pending.get(waiter.id)
+    this.#pending.delete(waiter.id)
+    return pending
+  }
+
+  #takeOperation(operation: Operation): PendingOperation | undefined {
+    const pending = this.#operations.get(operation.id)
+    this.#operations.delete(operation.id)
+    return pending
+  }
+
+  #scheduleWake(): void {
+    const now = this.#clock.now()
+    const atMs = nextWakeMs(this.#state, now)
+    if (atMs === Number.POSITIVE_INFINITY || (this.#wake && this.#wake.atMs <= atMs)) return
+    this.#wake?.cancel()
+    const cancel = this.#clock.schedule(Math.max(1, atMs - now), () => {
+      this.#wake = undefined
+      this.post({ type: 'tick' })
+    })
+    this.#wake = { atMs, cancel }
+  }
+}
+
+function closedError(): BerthError {
+  return new BerthError('CLIENT_CLOSED', 'The caller went away.')
+}
+
+function shuttingDown(): BerthError {
+  return new BerthError('SHUTTING_DOWN', 'Berth is shutting down; try again in a moment.')
+}

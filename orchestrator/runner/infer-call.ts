@@ -1,0 +1,165 @@
+import { type Dispatcher, errors, type Pool } from 'undici'
+import { BerthError, fromModuleError } from '../domain/errors.ts'
+import { unreachable } from './errors.ts'
+import { wrapForeignFrames } from './foreign-frames.ts'
+import { type Ending, LastLine } from './last-line.ts'
+
+/** One inference on one runner: raw bytes in, raw bytes out, with backpressure and cancellation. */
+export interface InferCall {
+  /** Closes the connection, which cancels the inference. No handler is called afterwards. */
+  cancel(): void
+  /** Goes on reading after `onData` answered false. */
+  resume(): void
+}
+
+export interface InferHandlers {
+  /** Whole or partial lines of NDJSON, as they came. False: stop reading until `resume`. */
+  onData(bytes: Buffer): boolean
+  /** The stream has ended with its terminal frame, which has been handed on. */
+  onEnd(ending: Ending): void
+  /** The inference failed, or its stream ended without a terminal frame. */
+  onError(error: BerthError): void
+}
+
+/** Milliseconds; Infinity: no limit. */
+export interface InferLimits {
+  readonly firstChunkMs: number
+  readonly betweenChunksMs: number
+}
+
+export interface InferTarget {
+  readonly pool: Pool
+  readonly authorization: string
+  readonly module: string
+  readonly foreign: boolean
+}
+
+/** An error body longer than this is cut. */
+const longestErrorBytes = 1024 * 1024
+
+export function startInfer(
+  target: InferTarget,
+  body: string,
+  requestId: string,
+  limits: InferLimits,
+  handlers: InferHandlers,
+): InferCall {
+  const reader = new InferReader(target.module, target.foreign ? wrapForeignFrames(handlers) : handlers, limits)
+  target.pool.dispatch(
+    {
+      method: 'POST',
+      path: '/infer',
+      headers: { authorization: target.authorization, 'content-type': 'application/json', 'x-request-id': requestId },
+      body,
+      headersTimeout: finite(limits.firstChunkMs),
+      bodyTimeout: finite(limits.betweenChunksMs),
+    },
+    reader,
+  )
+  return reader
+}
+
+/** undici's zero means no limit. */
+function finite(ms: number): number {
+  return Number.isFinite(ms) ? ms : 0
+}
+
+class InferReader implements Dispatcher.DispatchHandler, InferCall {
+  readonly #module: string
+  readonly #handlers: InferHandlers
+  readonly #limits: InferLimits
+  readonly #lastLine = new LastLine()
+  #controller: Dispatcher.DispatchController | undefined
+  #cancelled = false
+  #paused = false
+  #status = 0
+  #errorBody: Buffer[] = []
+  #errorBytes = 0
+
+  constructor(module: string, handlers: InferHandlers, limits: InferLimits) {
+    this.#module = module
+    this.#handlers = handlers
+    this.#limits = limits
+  }
+
+  cancel(): void {
+    if (this.#cancelled) return
+    this.#cancelled = true
+    this.#controller?.abort(new Error('cancelled'))
+  }
+
+  resume(): void {
+    if (!this.#paused) return
+    this.#paused = false
+    this.#controller?.resume()
+  }
+
+  onRequestStart(controller: Dispatcher.DispatchController): void {
+    this.#controller = controller
+    if (this.#cancelled) controller.abort(new Error('cancelled'))
+  }
+
+  onResponseStart(_controller: Dispatcher.DispatchController, status: number): void {
+    this.#status = status
+  }
+
+  onResponseData(controller: Dispatcher.DispatchController, bytes: Buffer): void {
+    if (this.#cancelled) return
+    if (this.#status !== 200) {
+      if (this.#errorBytes < longestErrorBytes) this.#errorBody.push(bytes)
+      this.#errorBytes += bytes.length
+      return
+    }
+    this.#lastLine.push(bytes)
+    if (this.#handlers.onData(bytes)) return
+    this.#paused = true
+    controller.pause()
+  }
+
+  onResponseEnd(): void {
+    if (this.#cancelled) return
+    if (this.#status !== 200) return this.#handlers.onError(this.#refused())
+    const ending = this.#lastLine.ending()
+    if (ending.kind === 'open') return this.#handlers.onError(interrupted(this.#module))
+    this.#handlers.onEnd(ending)
+  }
+
+  onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
+    if (this.#cancelled) return
+    this.#handlers.onError(this.#translate(error))
+  }
+
+  #refused(): BerthError {
+    const text = Buffer.concat(this.#errorBody).toString('utf8')
+    let parsed: unknown
+    try {
+      parsed = JSON.parse(text)
+    } catch {
+      const message = `Module ${this.#module} answered ${this.#status} without an error body of the protocol.`
+      return new BerthError('RUNNER_PROTOCOL', message, { module: this.#module })
+    }
+    return fromModuleError(parsed, 'INFERENCE_FAILED', { module: this.#module })
+  }
+
+  #translate(error: Error): BerthError {
+    const module = this.#module
+    if (error instanceof errors.HeadersTimeoutError) {
+      const limit = this.#limits.firstChunkMs / 1000
+      return new BerthError('INFERENCE_TIMEOUT', `Module ${module} gave no first chunk within ${limit} s (timeouts.first_chunk).`, { module })
+    }
+    if (error instanceof errors.BodyTimeoutError) {
+      const limit = this.#limits.betweenChunksMs / 1000
+      return new BerthError('INFERENCE_TIMEOUT', `Module ${module} gave no further chunk within ${limit} s (timeouts.between_chunks).`, { module })
+    }
+    return this.#status === 200 ? interrupted(module, error) : unreachable(module, error)
+  }
+}
+
+function interrupted(module: string, cause?: Error): BerthError {
+  return new BerthError(
+    'STREAM_INTERRUPTED',
+    `The stream of module ${module} broke off before its end; see: berth logs ${module}`,
+    { module },
+    cause ? { cause, origin: 'module' } : { origin: 'module' },
+  )
+}
