@@ -1,0 +1,68 @@
+import { BerthError } from '../../domain/errors.ts'
+import type { GpuRequest, ModuleBase } from '../../domain/manifest.ts'
+import type { EngineCapabilities, GpuDevice } from '../engine.ts'
+
+/** What the embedded engine can do and what it can't, said once and in one place. */
+export function processCapabilities(gpus: readonly GpuDevice[]): EngineCapabilities {
+  return {
+    isolation: 'none',
+    adopts: false,
+    images: false,
+    networkPolicy: false,
+    gpus,
+    description: `embedded: child processes of this machine (${process.platform} ${process.arch}, Node ${process.versions.node})`,
+    weaknesses: [
+      {
+        points: 40,
+        finding: 'The module runs as the same user on the same machine: it can read and change what Berth can.',
+      },
+      {
+        points: 20,
+        finding: 'The module reaches the network and this machine’s own services, whatever `network` says.',
+      },
+      {
+        points: 15,
+        finding: 'Modules are not kept from each other: one can signal another’s processes and read its data.',
+      },
+      { points: 5, finding: 'Limits of processors and of the number of processes are not enforced.' },
+    ],
+  }
+}
+
+/** Rejects what needs a container engine, saying what would run it. */
+export function assertSupported(module: string, base: ModuleBase): void {
+  if (base.kind === 'default') return
+  const what = base.kind === 'dockerfile' ? `is built from ${base.dockerfile}` : `needs the image ${base.image}`
+  throw new BerthError('ENGINE_UNSUPPORTED', `Module ${module} ${what}, and the embedded engine runs no images`, {
+    module,
+    field: base.kind === 'dockerfile' ? 'dockerfile' : 'image',
+    remedy: 'install Docker and set `engine: docker`, or take the image out of module.yaml',
+  })
+}
+
+/**
+ * The devices for a request: those with the fewest holders. None where the request is optional and there are too few;
+ * throws GPU_UNAVAILABLE where it is not.
+ */
+export function chooseGpus(
+  module: string,
+  request: GpuRequest | undefined,
+  devices: readonly GpuDevice[],
+  holders: (id: string) => number,
+): readonly string[] {
+  if (request === undefined || request.count === 0) return []
+  if (request.count <= devices.length) {
+    const byHolders = [...devices].sort((a, b) => holders(a.id) - holders(b.id))
+    return byHolders.slice(0, request.count).map((device) => device.id)
+  }
+  if (request.optional) return []
+  throw new BerthError(
+    'GPU_UNAVAILABLE',
+    `Module ${module} asks for ${request.count} GPU(s), and this machine has ${devices.length}`,
+    {
+      module,
+      field: 'gpu',
+      remedy: 'set `gpu: optional` to run on the CPU, or check that nvidia-smi lists the device',
+    },
+  )
+}

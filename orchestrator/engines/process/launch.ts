@@ -1,0 +1,131 @@
+import { join } from 'node:path'
+import {
+  type EnvironmentMarker,
+  type InstallOrder,
+  installVariable,
+  type RunnerConfiguration,
+  runnerNodeFlags,
+  runnerVariables,
+  uvVariable,
+} from '../../../module-runner/protocol.ts'
+import type { WorkloadSpec } from '../workload-spec.ts'
+import type { ChildGroupOptions } from './child-group.ts'
+import { hostVariables, installerVariables } from './host-environment.ts'
+import type { ProcessPaths } from './paths.ts'
+import { type HostPython, pathWith } from './python.ts'
+
+/** Pure: what is run for a workload and for an installer, with which variables. */
+export interface Host {
+  readonly env: Readonly<Record<string, string | undefined>>
+  readonly paths: ProcessPaths
+  /** Where Berth's own files lie. */
+  readonly repositoryRoot: string
+}
+
+export type Launch = Omit<ChildGroupOptions, 'onLine'>
+
+/** The variable that every process of an instance carries, whatever it does. */
+export const instanceMark = 'BERTH_INSTANCE'
+
+export interface RunnerLaunch {
+  readonly spec: WorkloadSpec
+  readonly socket: string
+  /** Lasting and writable, for this module alone. */
+  readonly data: string
+  readonly environment: { readonly folder: string; readonly marker: EnvironmentMarker } | undefined
+  readonly python: HostPython | undefined
+  /** Ids of the GPUs given to it. */
+  readonly gpus: readonly string[]
+}
+
+export function runnerLaunch(host: Host, launch: RunnerLaunch): Launch {
+  const { spec, data, environment, python } = launch
+  const configuration: RunnerConfiguration = {
+    ...spec.runner,
+    paths: {
+      module: spec.folder ?? data,
+      data,
+      cache: host.paths.models,
+      ...(environment === undefined ? {} : { environment: environment.folder }),
+      ...(python === undefined ? {} : { python: python.path }),
+    },
+  }
+  const marks = {
+    [instanceMark]: spec.instance,
+    BERTH_REPLICA: spec.replica,
+    BERTH_GENERATION: String(spec.generation),
+  }
+  return {
+    program: process.execPath,
+    args: [...runnerNodeFlags, join(host.repositoryRoot, 'module-runner/server/main.ts')],
+    cwd: data,
+    marks,
+    env: {
+      ...hostVariables(host.env),
+      HOME: join(data, 'home'),
+      HF_HOME: join(host.paths.models, 'huggingface'),
+      TORCH_HOME: join(host.paths.models, 'torch'),
+      XDG_CACHE_HOME: join(host.paths.models, 'xdg'),
+      NODE_COMPILE_CACHE: host.paths.compiled,
+      ...threads(spec.limits.cpus),
+      // On the machine itself a device is chosen by its id; inside, the chosen ones count from 0.
+      CUDA_VISIBLE_DEVICES: launch.gpus.join(','),
+      NVIDIA_VISIBLE_DEVICES: launch.gpus.length === 0 ? 'void' : launch.gpus.join(','),
+      ...spec.env,
+      ...(spec.limits.memoryBytes === undefined ? {} : { BERTH_LIMIT_MEMORY_BYTES: String(spec.limits.memoryBytes) }),
+      [runnerVariables.token]: spec.token,
+      [runnerVariables.socket]: launch.socket,
+      [runnerVariables.module]: JSON.stringify(configuration),
+      [runnerVariables.exitWithStdin]: '1',
+      ...marks,
+    },
+  }
+}
+
+export interface InstallerLaunch {
+  readonly spec: WorkloadSpec
+  readonly key: string
+  readonly folder: string
+  readonly python: HostPython | undefined
+  readonly uv: string | undefined
+  readonly gpu: InstallOrder['gpu']
+}
+
+export function installerLaunch(host: Host, launch: InstallerLaunch): Launch {
+  const { spec, python } = launch
+  const order: InstallOrder = {
+    key: launch.key,
+    folder: launch.folder,
+    module: spec.folder ?? host.paths.environments,
+    ...(spec.requirements.file === undefined ? {} : { file: spec.requirements.file }),
+    extra: [...spec.requirements.extra],
+    ...(spec.python === undefined ? {} : { python: spec.python }),
+    gpu: launch.gpu,
+    cache: host.paths.downloads,
+  }
+  const marks = { [instanceMark]: spec.instance, BERTH_ENVIRONMENT: launch.key }
+  const variables = installerVariables(host.env)
+  return {
+    program: process.execPath,
+    args: [...runnerNodeFlags, join(host.repositoryRoot, 'module-runner/server/install.ts')],
+    cwd: order.module,
+    marks,
+    env: {
+      ...variables,
+      // The interpreter that the environment's key names is the first that the installer finds.
+      ...(python === undefined ? {} : { PATH: pathWith(python, variables.PATH) }),
+      NODE_COMPILE_CACHE: host.paths.compiled,
+      ...(launch.uv === undefined ? {} : { [uvVariable]: launch.uv }),
+      [installVariable]: JSON.stringify(order),
+      [runnerVariables.exitWithStdin]: '1',
+      ...marks,
+    },
+  }
+}
+
+/** A share of the processors can't be enforced here; numeric libraries are told how many threads to use. */
+function threads(cpus: number | undefined): Record<string, string> {
+  if (cpus === undefined) return {}
+  const count = String(Math.max(1, Math.ceil(cpus)))
+  return { OMP_NUM_THREADS: count, OPENBLAS_NUM_THREADS: count, MKL_NUM_THREADS: count }
+}
