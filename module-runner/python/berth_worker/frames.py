@@ -71,3 +71,85 @@ The other program here, for the installer: ``python3 <module-runner>/python/bert
 ``Install`` of FILE (a requirements.py). GPU is NVIDIA | AMD | INTEL | NO_GPU. BERTH_UV names the uv to use (pip of the
 environment otherwise). Output is streamed; exit status 1 and a last line that says why on failure.
 """
+
+import json
+import socket
+import struct
+import threading
+from typing import Any, Optional
+
+MAX_BODY = 2**32 - 1
+
+HELLO = b"H"
+STATUS = b"S"
+ANSWER = b"K"
+LOG = b"G"
+CALL = b"X"
+WINDOW = b"W"
+ENDED = b"T"
+LOAD = b"L"
+OFFLOAD = b"F"
+OPEN = b"O"
+RESULT = b"R"
+QUIT = b"Q"
+INFER = b"I"
+CHUNK = b"C"
+CHUNK_WITH_FILES = b"A"
+DONE = b"D"
+DONE_WITH_FILES = b"B"
+ERROR = b"E"
+
+_length = struct.Struct(">I")
+pack_length = _length.pack
+unpack_length = _length.unpack_from
+encode_json = json.JSONEncoder(separators=(",", ":"), default=str).encode
+
+
+class FrameTooLarge(ValueError):
+    """What was to be sent does not fit into one frame."""
+
+
+def frame(kind: bytes, body: bytes) -> bytes:
+    """One whole frame, ready to be sent."""
+    return pack_length(len(body) + 1) + kind + body
+
+
+def json_frame(kind: bytes, body: Any) -> bytes:
+    return frame(kind, encode_json(body).encode())
+
+
+def read_exactly(connection: socket.socket, size: int) -> Optional[bytearray]:
+    """The next ``size`` bytes, or None when the connection ended before."""
+    data = bytearray(size)
+    view = memoryview(data)
+    done = 0
+    while done < size:
+        got = connection.recv_into(view[done:])
+        if got == 0:
+            return None
+        done += got
+    return data
+
+
+class Channel:
+    """A connection that several threads write to: frames never mix."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._lock = threading.Lock()
+
+    def send(self, kind: bytes, body: Any) -> None:
+        """Blocks while the runner does not read. Raises OSError when it is gone."""
+        data = json_frame(kind, body)
+        with self._lock:
+            self._connection.sendall(data)
+
+    def receive(self) -> "tuple[bytes, bytearray]":
+        """The next frame. Raises EOFError when the runner is gone."""
+        head = read_exactly(self._connection, 5)
+        if head is None:
+            raise EOFError
+        body = read_exactly(self._connection, unpack_length(head)[0] - 1)
+        if body is None:
+            raise EOFError
+        return bytes(head[4:5]), body

@@ -1,0 +1,1 @@
+"""What service modules import from their server, written for Berth. Standard library only."""
