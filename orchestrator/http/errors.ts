@@ -47,13 +47,15 @@ export function sendError(reply: FastifyReply, thrown: unknown): FastifyReply {
   }
   return reply
     .code(error.status)
+    .header('x-request-id', requestId(reply.request))
     .headers(errorHeaders(error))
     .type('application/json; charset=utf-8')
     .send(errorJson(error, requestId(reply.request)))
 }
 
 function logError(reply: FastifyReply, error: BerthError): void {
-  const record = { requestId: reply.request.id, method: reply.request.method, url: reply.request.url, code: error.code }
+  const { id, method, url } = reply.request
+  const record = { requestId: id, method, url: url.slice(0, 200), code: error.code }
   if (error.code === 'INTERNAL') reply.log.error({ ...record, err: error.cause ?? error }, error.message)
   else if (error.status >= 500) reply.log.warn(record, error.message)
   else reply.log.debug(record, error.message)

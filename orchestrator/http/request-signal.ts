@@ -14,6 +14,8 @@ export interface RequestSignals {
 export function createRequestSignals(): RequestSignals {
   const open = new Set<AbortController>()
   let closed = false
+  const clientClosed = (): BerthError =>
+    new BerthError('CLIENT_CLOSED', 'The client closed the connection before its answer was complete.')
   const shuttingDown = (): BerthError => new BerthError('SHUTTING_DOWN', 'Berth is shutting down.')
 
   return {
@@ -23,14 +25,14 @@ export function createRequestSignals(): RequestSignals {
         controller.abort(shuttingDown())
         return controller.signal
       }
+      if (reply.raw.destroyed) {
+        controller.abort(clientClosed())
+        return controller.signal
+      }
       open.add(controller)
       reply.raw.once('close', () => {
         open.delete(controller)
-        if (!reply.raw.writableFinished) {
-          controller.abort(
-            new BerthError('CLIENT_CLOSED', 'The client closed the connection before its answer was complete.'),
-          )
-        }
+        if (!reply.raw.writableFinished) controller.abort(clientClosed())
       })
       return controller.signal
     },

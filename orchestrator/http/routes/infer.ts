@@ -11,7 +11,9 @@ import { ReplyStream, serverTiming } from '../reply-stream.ts'
 import { requestId } from '../request-id.ts'
 
 const Config = Type.Record(Type.String(), Type.Unknown(), { description: 'Passed to the module as UserConfig.' })
-const Parameters = Type.Record(Type.String(), Type.Unknown(), { description: 'Passed to the module as UserParameters.' })
+const Parameters = Type.Record(Type.String(), Type.Unknown(), {
+  description: 'Passed to the module as UserParameters.',
+})
 
 const InferBody = Type.Object(
   {
@@ -102,9 +104,7 @@ function answer(dispatcher: Dispatcher, request: FastifyRequest, reply: FastifyR
   const id = requestId(request)
   const raw = reply.raw
   let inference: Inference | undefined
-  const sink = stream
-    ? streamSink(request, reply, () => inference?.resume())
-    : wholeSink(request, reply)
+  const sink = stream ? streamSink(request, reply, () => inference?.resume()) : wholeSink(request, reply)
   // `close` without the answer's last byte: the client has gone, at whatever stage.
   raw.on('close', () => {
     if (!raw.writableFinished) inference?.cancel()
@@ -156,7 +156,10 @@ function wholeSink(request: FastifyRequest, reply: FastifyReply): InferenceSink 
     end() {
       const whole = aggregate(Buffer.concat(parts).toString('utf8').split('\n'))
       if ('error' in whole) return refuse(reply, whole.error)
-      const head = { 'x-request-id': requestId(request), ...(timings ? { 'server-timing': serverTiming(timings) } : {}) }
+      const head = {
+        'x-request-id': requestId(request),
+        ...(timings ? { 'server-timing': serverTiming(timings) } : {}),
+      }
       reply.headers(head).type('application/json; charset=utf-8').send(JSON.stringify(whole))
     },
     fail: (error) => refuse(reply, error),

@@ -1,0 +1,83 @@
+import { Type } from '@fastify/type-provider-typebox'
+import type { ModelView } from '../../domain/views.ts'
+import type { App } from '../app.ts'
+import { errorAnswers, modelParams, modelSchema, waitQuery } from '../schemas.ts'
+import type { ActionOptions } from '../services.ts'
+import type { RouteContext } from './context.ts'
+
+const tags = ['models']
+
+/** Models by name, whichever module serves them. */
+export function modelRoutes(app: App, { services, signals }: RouteContext): void {
+  const { models } = services
+
+  app.get(
+    '/api/models',
+    {
+      config: { access: 'infer' },
+      schema: {
+        summary: 'Every model that can be asked for',
+        tags,
+        response: { 200: Type.Object({ models: Type.Array(modelSchema) }), ...errorAnswers() },
+      },
+    },
+    () => ({ models: [...models.list()] }),
+  )
+
+  app.get(
+    '/api/models/:name',
+    {
+      config: { access: 'infer' },
+      schema: {
+        summary: 'One model',
+        tags,
+        params: modelParams,
+        response: { 200: modelSchema, ...errorAnswers('MODEL_NOT_FOUND') },
+      },
+    },
+    (request) => models.get(request.params.name),
+  )
+
+  const actions: Readonly<
+    Record<string, { summary: string; act: (name: string, options: ActionOptions) => Promise<ModelView> }>
+  > = {
+    load: {
+      summary: 'Load a model, starting its module where needed',
+      act: (name, options) => models.load(name, options),
+    },
+    offload: {
+      summary: 'Offload a model when its inferences are done',
+      act: (name, options) => models.offload(name, options),
+    },
+  }
+  for (const [action, { summary, act }] of Object.entries(actions)) {
+    app.post(
+      `/api/models/:name/${action}`,
+      {
+        schema: {
+          summary,
+          tags,
+          params: modelParams,
+          querystring: waitQuery,
+          response: {
+            200: modelSchema,
+            202: modelSchema,
+            ...errorAnswers(
+              'MODEL_NOT_FOUND',
+              'MODULE_DISABLED',
+              'LOAD_FAILED',
+              'LOAD_TIMEOUT',
+              'START_TIMEOUT',
+              'ENGINE_UNAVAILABLE',
+            ),
+          },
+        },
+      },
+      async (request, reply) => {
+        const { wait } = request.query
+        const view = await act(request.params.name, { wait, signal: signals.of(reply) })
+        return reply.code(wait ? 200 : 202).send(view)
+      },
+    )
+  }
+}

@@ -1,0 +1,94 @@
+import { Type } from '@fastify/type-provider-typebox'
+import type { GpuDevice } from '../../engines/engine.ts'
+import type { App } from '../app.ts'
+import { errorAnswers } from '../schemas.ts'
+import type { RouteContext } from './context.ts'
+
+const tags = ['system']
+
+/** This instance as a whole: what it runs on, its devices, its end. */
+export function systemRoutes(app: App, { services }: RouteContext): void {
+  const { system, modules } = services
+
+  app.get(
+    '/api/system',
+    {
+      schema: {
+        summary: 'Version, instance and engine',
+        tags,
+        response: {
+          200: Type.Object({
+            version: Type.String(),
+            instance: Type.String({ description: 'Id that the labels of every container of this Berth carry' }),
+            engine: Type.Object({
+              name: Type.String(),
+              description: Type.String(),
+              reason: Type.String({ description: 'Why this engine was chosen' }),
+            }),
+          }),
+          ...errorAnswers(),
+        },
+      },
+    },
+    () => ({ version: system.version, instance: system.instance, engine: system.engine }),
+  )
+
+  app.get(
+    '/api/gpus',
+    {
+      schema: {
+        summary: 'GPUs of the engine and the modules that hold them',
+        tags,
+        response: {
+          200: Type.Object({
+            gpus: Type.Array(
+              Type.Object({
+                id: Type.String(),
+                kind: Type.String(),
+                memory: Type.Optional(Type.Integer({ description: 'Bytes' })),
+                used: Type.Optional(Type.Integer({ description: 'Bytes' })),
+                holders: Type.Array(Type.String()),
+              }),
+            ),
+          }),
+          ...errorAnswers(),
+        },
+      },
+    },
+    () => ({
+      gpus: system
+        .gpus()
+        .filter(isOneDevice)
+        .map(({ id, kind, memoryBytes }) => ({
+          id,
+          kind,
+          ...(memoryBytes === undefined ? {} : { memory: memoryBytes }),
+          holders: modules
+            .list()
+            .filter(({ replicas }) => replicas.some(({ gpus }) => gpus.includes(id)))
+            .map((module) => module.id),
+        })),
+    }),
+  )
+
+  app.post(
+    '/api/shutdown',
+    {
+      schema: {
+        summary: 'Stop every module of this instance, then end Berth itself',
+        tags,
+        response: {
+          200: Type.Object({ stopped: Type.Array(Type.String(), { description: 'Modules that ran' }) }),
+          ...errorAnswers('SHUTTING_DOWN'),
+        },
+      },
+    },
+    // A client that leaves does not stop the stopping: the signal is one that nobody aborts.
+    async () => ({ stopped: [...(await system.shutdown(new AbortController().signal)).stopped] }),
+  )
+}
+
+/** CDI lists the name `all` beside the devices that it stands for. */
+function isOneDevice({ id }: GpuDevice): boolean {
+  return id !== 'all' && !id.endsWith('=all')
+}
