@@ -1,0 +1,73 @@
+import type { CallResult } from '../../module-runner/protocol.ts'
+import type { BerthError } from '../domain/errors.ts'
+import type { Inference } from '../inference/dispatcher.ts'
+import type { InferenceSink } from '../inference/types.ts'
+
+/** Bytes that may wait for the caller before the called module is told to pause. */
+const highWaterBytes = 256 * 1024
+
+/**
+ * The frames of an inference as an async iterable: pulls at the reader's pace and cancels when the reader or the signal
+ * ends.
+ */
+export async function* collectFrames(
+  signal: AbortSignal,
+  begin: (sink: InferenceSink) => Inference,
+): AsyncGenerator<CallResult> {
+  const lines: string[] = []
+  let partial = ''
+  let waitingBytes = 0
+  let finished = false
+  let failure: BerthError | undefined
+  let wake = () => {}
+  const decoder = new TextDecoder()
+
+  const inference = begin({
+    queued() {},
+    begin() {},
+    data(bytes) {
+      const text = partial + decoder.decode(bytes, { stream: true })
+      const whole = text.split('\n')
+      partial = whole.pop() ?? ''
+      lines.push(...whole)
+      waitingBytes += bytes.length
+      wake()
+      return waitingBytes < highWaterBytes
+    },
+    end() {
+      finished = true
+      wake()
+    },
+    fail(error) {
+      failure = error
+      finished = true
+      wake()
+    },
+  })
+  const onAbort = () => {
+    finished = true
+    inference.cancel()
+    wake()
+  }
+  signal.addEventListener('abort', onAbort, { once: true })
+  try {
+    for (;;) {
+      const line = lines.shift()
+      if (line !== undefined) {
+        if (line !== '') yield JSON.parse(line) as CallResult
+        continue
+      }
+      if (finished) break
+      waitingBytes = 0
+      inference.resume()
+      await new Promise<void>((resolve) => {
+        wake = resolve
+      })
+      wake = () => {}
+    }
+    if (failure) yield { error: failure.toBody() }
+  } finally {
+    signal.removeEventListener('abort', onAbort)
+    inference.cancel()
+  }
+}

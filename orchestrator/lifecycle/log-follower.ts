@@ -1,0 +1,68 @@
+import type { Clock } from '../domain/clock.ts'
+import { isJsonObject } from '../domain/json.ts'
+import type { LogRecord } from '../domain/views.ts'
+import type { Engine, LogLine } from '../engines/engine.ts'
+import type { ModuleLogs } from '../telemetry/module-logs.ts'
+import type { ReplicaRef } from './effects.ts'
+
+/** Copies a workload's output into its module's log, for as long as it runs. */
+export interface LogFollower {
+  /** Follows from `sinceMs` on; following one workload twice does nothing. */
+  follow(module: string, replica: ReplicaRef, workload: string, sinceMs: number): void
+}
+
+const levels = new Set<unknown>(['debug', 'info', 'warning', 'error', 'critical'])
+const sources = new Set<unknown>(['module', 'runner', 'installer'])
+
+export function createLogFollower(engine: Engine, logs: ModuleLogs, clock: Clock, signal: AbortSignal): LogFollower {
+  const followed = new Set<string>()
+
+  async function copy(module: string, replica: ReplicaRef, workload: string, sinceMs: number): Promise<void> {
+    for await (const line of engine.logs(workload, { follow: true, sinceMs, signal })) {
+      logs.append(module, toRecord(line, replica.id, clock))
+    }
+  }
+
+  return {
+    follow(module, replica, workload, sinceMs) {
+      if (followed.has(workload) || signal.aborted) return
+      followed.add(workload)
+      copy(module, replica, workload, sinceMs)
+        .catch((error: unknown) => {
+          if (signal.aborted) return
+          const reason = error instanceof Error ? error.message : String(error)
+          logs.append(module, orchestratorRecord(`its log could not be followed any further: ${reason}`, replica.id, clock))
+        })
+        .finally(() => followed.delete(workload))
+    },
+  }
+}
+
+/** Lines of Berth's runner are LogOutput; anything else is what an image or a module wrote itself. */
+export function toRecord(line: LogLine, replica: string, clock: Clock): LogRecord {
+  const time = new Date(line.timeMs ?? clock.now()).toISOString()
+  const parsed = parse(line.text)
+  if (isJsonObject(parsed) && typeof parsed.message === 'string' && levels.has(parsed.level) && sources.has(parsed.source)) {
+    return {
+      time: typeof parsed.time === 'string' ? parsed.time : time,
+      level: parsed.level as LogRecord['level'],
+      source: parsed.source as LogRecord['source'],
+      message: parsed.message,
+      replica,
+    }
+  }
+  return { time, level: line.stream === 'stderr' ? 'warning' : 'info', source: 'module', message: line.text, replica }
+}
+
+function orchestratorRecord(message: string, replica: string, clock: Clock): LogRecord {
+  return { time: new Date(clock.now()).toISOString(), level: 'warning', source: 'orchestrator', message, replica }
+}
+
+function parse(text: string): unknown {
+  if (!text.startsWith('{')) return undefined
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
+}

@@ -1,0 +1,52 @@
+import type { Clock } from '../domain/clock.ts'
+import type { LogRecord } from '../domain/views.ts'
+import type { Events } from '../telemetry/events.ts'
+import type { Logger } from '../telemetry/logger.ts'
+import type { Metrics } from '../telemetry/metrics.ts'
+import type { ModuleLogs } from '../telemetry/module-logs.ts'
+import type { LifecycleObserver, ReplicaRef } from './effects.ts'
+
+/** Makes every move of every replica visible: as an event, in the module's log, in Berth's log and in the metrics. */
+export interface TelemetryObserverOptions {
+  readonly events: Events
+  readonly logs: ModuleLogs
+  readonly logger: Logger
+  readonly metrics: Metrics
+  readonly clock: Clock
+  readonly replicaUp: LifecycleObserver['replicaUp']
+  readonly replicaDown: LifecycleObserver['replicaDown']
+}
+
+export function createTelemetryObserver(options: TelemetryObserverOptions): LifecycleObserver {
+  const { events, logs, logger, metrics, clock } = options
+
+  function note(module: string, level: LogRecord['level'], message: string, replica?: ReplicaRef): void {
+    const time = new Date(clock.now()).toISOString()
+    logs.append(module, { time, level, source: 'orchestrator', message, ...(replica ? { replica: replica.id } : {}) })
+  }
+
+  return {
+    moved(module, replica, from, to, cause) {
+      events.publish({ type: 'replica', module, replica: replica.id, from, to, cause })
+      note(module, to === 'failed' ? 'error' : 'info', `${replica.id} generation ${replica.generation}: ${from} -> ${to}: ${cause}`, replica)
+      logger[to === 'failed' ? 'warn' : 'info']({ module, replica: replica.id, generation: replica.generation, from, to }, cause)
+    },
+    preparing(module, progress) {
+      if (progress.line === undefined) return
+      const time = new Date(clock.now()).toISOString()
+      logs.append(module, { time, level: 'info', source: 'installer', message: progress.line })
+    },
+    prepared(module, outcome, durationMs, cause) {
+      events.publish({ type: 'environment', module, to: outcome, cause })
+      metrics.environmentInstalled(module, outcome === 'ready' ? 'ok' : 'failed', durationMs)
+      note(module, outcome === 'failed' ? 'error' : 'info', `environment ${outcome}: ${cause}`)
+      logger[outcome === 'failed' ? 'warn' : 'info']({ module, durationMs }, `environment ${outcome}: ${cause}`)
+    },
+    replicaUp: options.replicaUp,
+    replicaDown: options.replicaDown,
+    crashed(module, replica, cause) {
+      metrics.restarted(module, cause.includes('out of memory') ? 'out-of-memory' : 'exited')
+      note(module, 'error', cause, replica)
+    },
+  }
+}

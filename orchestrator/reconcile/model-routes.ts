@@ -1,0 +1,68 @@
+import { BerthError } from '../domain/errors.ts'
+import type { ModelDefinition } from '../domain/manifest.ts'
+import type { Lease, WaitOptions } from '../lifecycle/module-writer.ts'
+import type { ModuleWriter } from '../lifecycle/module-writer.ts'
+import type { Supervisor } from './supervisor.ts'
+
+/** Finds who serves a model. Throws the error that says why nobody does. */
+
+export interface FoundModel {
+  readonly module: string
+  readonly model: string
+  readonly writer: ModuleWriter
+  readonly maxInflight: number
+  acquire(options: Pick<WaitOptions, 'signal' | 'onPosition'>): Promise<Lease>
+}
+
+export function findModule(supervisor: Supervisor, id: string): ModuleWriter {
+  const record = supervisor.records.get(id)
+  if (!record) {
+    throw new BerthError('MODULE_NOT_FOUND', `There is no module ${id}; see: berth ps`, { module: id })
+  }
+  if (record.writer) return record.writer
+  throw 'error' in record.desired
+    ? record.desired.error
+    : new BerthError('INTERNAL', `Module ${id} has neither a manifest nor an error.`, { module: id })
+}
+
+/** A model by its name or alias, whichever module it belongs to. */
+export function findModel(supervisor: Supervisor, name: string): FoundModel {
+  const { desired } = supervisor
+  const model = desired.aliases.get(name) ?? name
+  const problem = desired.modelErrors.get(name) ?? desired.modelErrors.get(model)
+  const definition = desired.models.get(model)
+  if (problem) throw problem
+  if (!definition) {
+    throw new BerthError('MODEL_NOT_FOUND', `There is no model ${name}; see: berth models`, { model: name })
+  }
+  if (!supervisor.records.has(definition.module)) {
+    const message = `Model ${name} belongs to module ${definition.module}, which is not there (yet); put it into the modules folder or add its image.`
+    throw new BerthError('MODULE_NOT_FOUND', message, { model: name, module: definition.module })
+  }
+  return found(findModule(supervisor, definition.module), definition)
+}
+
+/** A model of one module: one of its own, or one that an explicit load has named. */
+export function findModelOf(supervisor: Supervisor, id: string, name: string): FoundModel {
+  const writer = findModule(supervisor, id)
+  const { definition, adhoc } = writer.state
+  const model = supervisor.desired.aliases.get(name) ?? name
+  const own = definition.models.get(model)
+  if (own) return found(writer, own)
+  if (adhoc.has(name)) return found(writer, { name, module: id, maxSimulUsers: definition.manifest.concurrency })
+  const names = [...definition.models.keys(), ...adhoc.keys()].join(', ')
+  throw new BerthError('MODEL_NOT_FOUND', `Module ${id} has no model ${name}; it has: ${names || 'none'}`, { module: id, model: name })
+}
+
+function found(
+  writer: ModuleWriter,
+  { name, module, maxSimulUsers }: Pick<ModelDefinition, 'name' | 'module' | 'maxSimulUsers'>,
+): FoundModel {
+  return {
+    module,
+    model: name,
+    writer,
+    maxInflight: maxSimulUsers,
+    acquire: (options) => writer.acquire({ model: name, maxInflight: maxSimulUsers, ...options }),
+  }
+}

@@ -1,0 +1,176 @@
+import { BerthError } from '../domain/errors.ts'
+import type { JsonObject } from '../domain/json.ts'
+import type { ModelView, ModuleView } from '../domain/views.ts'
+import type { EngineCapabilities } from '../engines/engine.ts'
+import { liveStates, type ModuleState } from '../lifecycle/state.ts'
+import { findModel, findModule } from './model-routes.ts'
+import type { ModuleRecord, Supervisor } from './supervisor.ts'
+import { modelView, moduleView } from './views.ts'
+
+/** What a user does to modules and models: changes of desired state, and explicit loads. */
+
+export interface ModuleServiceOptions {
+  readonly supervisor: Supervisor
+  readonly capabilities: () => EngineCapabilities
+  /** Makes a disabled or enabled module last, and has the writers follow. */
+  readonly setDisabled: (id: string, disabled: boolean) => void
+  /** Adds a module for good; resolves with its id. */
+  readonly add: (source: string, signal: AbortSignal) => Promise<string>
+  /** Takes an added module away for good; rejects for one that is not Berth's to remove. */
+  readonly remove: (id: string, signal: AbortSignal) => Promise<void>
+}
+
+interface ActionOptions {
+  readonly wait: boolean
+  readonly signal: AbortSignal
+}
+
+export function createModuleService(options: ModuleServiceOptions) {
+  const { supervisor, capabilities } = options
+
+  const view = (record: ModuleRecord): ModuleView => {
+    const { desired, writer, id } = record
+    const error = 'error' in desired ? desired.error : undefined
+    if (writer) return moduleView(writer.state, capabilities(), error)
+    return {
+      id,
+      format: ('format' in desired && desired.format) || 'service',
+      desired: supervisor.desired.disabled.has(id) ? 'disabled' : 'enabled',
+      state: 'failed',
+      source: 'source' in desired ? desired.source : id,
+      replicas: [],
+      models: [],
+      ...(error ? { error: error.toBody() } : {}),
+      security: { score: 100, findings: [] },
+    }
+  }
+
+  const get = (id: string): ModuleView => {
+    const record = supervisor.records.get(id)
+    if (!record) throw new BerthError('MODULE_NOT_FOUND', `There is no module ${id}; see: berth ps`, { module: id })
+    return view(record)
+  }
+
+  /** Waits for the environment, and for a replica where one is wanted. Rejects with what failed. */
+  async function settled(id: string, condition: (state: Readonly<ModuleState>) => boolean, { wait, signal }: ActionOptions) {
+    if (wait) {
+      const writer = findModule(supervisor, id)
+      await writer.until((state) => condition(state) || failureOf(state) !== undefined, signal)
+      const failure = failureOf(writer.state)
+      if (failure && !condition(writer.state)) throw failure
+    }
+    return get(id)
+  }
+
+  return {
+    list: (): readonly ModuleView[] => [...supervisor.records.values()].map(view).sort((a, b) => a.id.localeCompare(b.id)),
+    get,
+
+    async add(source: string, action: ActionOptions): Promise<ModuleView> {
+      return settled(await options.add(source, action.signal), isPrepared, action)
+    },
+
+    async remove(id: string, { signal }: ActionOptions): Promise<void> {
+      get(id)
+      await options.remove(id, signal)
+    },
+
+    async enable(id: string, action: ActionOptions): Promise<ModuleView> {
+      const writer = findModule(supervisor, id)
+      options.setDisabled(id, false)
+      writer.post({ type: 'want', wanted: 'enabled' })
+      return settled(id, isPrepared, action)
+    },
+
+    async disable(id: string, action: ActionOptions): Promise<ModuleView> {
+      get(id)
+      options.setDisabled(id, true)
+      if (!supervisor.records.get(id)?.writer) return get(id)
+      return settled(id, (state) => state.replicas.size === 0, action)
+    },
+
+    async restart(id: string, action: ActionOptions): Promise<ModuleView> {
+      const writer = findModule(supervisor, id)
+      if (supervisor.desired.disabled.has(id)) {
+        throw new BerthError('MODULE_DISABLED', `Module ${id} is disabled; enable it with: berth enable ${id}`, { module: id })
+      }
+      writer.post({ type: 'restart' })
+      return settled(id, isRunningAnew, action)
+    },
+
+    load(id: string, models: Readonly<Record<string, JsonObject>>, signal: AbortSignal): Promise<readonly string[]> {
+      return findModule(supervisor, id).load(models, signal)
+    },
+
+    offload(id: string, models: readonly string[], signal: AbortSignal): Promise<readonly string[]> {
+      return findModule(supervisor, id).offload(models, signal)
+    },
+  }
+}
+
+export function createModelService({ supervisor }: { readonly supervisor: Supervisor }) {
+  const get = (name: string): ModelView => {
+    const { desired } = supervisor
+    const model = desired.aliases.get(name) ?? name
+    const definition = desired.models.get(model)
+    const error = desired.modelErrors.get(name)
+    if (!definition) throw error ?? new BerthError('MODEL_NOT_FOUND', `There is no model ${name}; see: berth models`, { model: name })
+    const record = supervisor.records.get(definition.module)
+    if (record?.writer && !error) return modelView(definition, record.writer.state)
+    const missing = new BerthError('MODULE_NOT_FOUND', `Its module ${definition.module} is not there (yet).`, { module: definition.module, model })
+    const reason = error ?? (record && 'error' in record.desired ? record.desired.error : missing)
+    return { name, module: definition.module, state: 'failed', replicas: [], queued: 0, inflight: 0, error: reason.toBody() }
+  }
+
+  return {
+    get,
+    list: (): readonly ModelView[] => {
+      const names = new Set([...supervisor.desired.models.keys(), ...supervisor.desired.modelErrors.keys()])
+      return [...names].sort().map((name) => (supervisor.desired.models.has(name) ? get(name) : unserved(supervisor, name)))
+    },
+
+    /** Without `wait` the load goes on after the answer; its failure shows in the module's error. */
+    async load(name: string, { wait, signal }: ActionOptions): Promise<ModelView> {
+      const { model, writer, maxInflight } = findModel(supervisor, name)
+      const done = writer.ensureLoaded({ model, maxInflight, signal: wait ? signal : new AbortController().signal })
+      if (wait) await done
+      else done.catch(() => {})
+      return get(model)
+    },
+
+    async offload(name: string, { wait, signal }: ActionOptions): Promise<ModelView> {
+      const { model, writer } = findModel(supervisor, name)
+      const done = writer.offload([model], wait ? signal : new AbortController().signal)
+      if (wait) await done
+      else done.catch(() => {})
+      return get(model)
+    },
+  }
+}
+
+function unserved(supervisor: Supervisor, name: string): ModelView {
+  const error = supervisor.desired.modelErrors.get(name)
+  const module = typeof error?.details.module === 'string' ? error.details.module : ''
+  return { name, module, state: 'failed', replicas: [], queued: 0, inflight: 0, ...(error ? { error: error.toBody() } : {}) }
+}
+
+function failureOf(state: Readonly<ModuleState>): BerthError | undefined {
+  if (state.preparation.state === 'failed') return state.preparation.error
+  for (const replica of state.replicas.values()) if (replica.state === 'failed') return replica.error
+  return undefined
+}
+
+function isPrepared(state: Readonly<ModuleState>): boolean {
+  return state.preparation.state === 'done'
+}
+
+function isRunningAnew(state: Readonly<ModuleState>): boolean {
+  const replicas = [...state.replicas.values()]
+  return replicas.some(
+    (replica) =>
+      replica.generation >= state.restartBelow &&
+      liveStates.has(replica.state) &&
+      replica.state !== 'starting' &&
+      replica.state !== 'preparing',
+  )
+}

@@ -1,0 +1,220 @@
+import type { Clock } from '../domain/clock.ts'
+import { BerthError } from '../domain/errors.ts'
+import type { ModelDefinition, ModuleManifest } from '../domain/manifest.ts'
+import type { Engine, ObservedWorkload } from '../engines/engine.ts'
+import type { Effects, LifecycleObserver } from '../lifecycle/effects.ts'
+import { ModuleWriter } from '../lifecycle/module-writer.ts'
+import { defineModule, type Instance } from '../lifecycle/workload.ts'
+import { type KnownModule, plan } from './plan.ts'
+
+/** Keeps one writer per module in step with what is desired, and the engine in step with the writers. */
+
+/** A module as the catalog found it: usable, or with the error that says why not. */
+export type DesiredModule =
+  | { readonly id: string; readonly manifest: ModuleManifest }
+  | { readonly id: string; readonly source: string; readonly error: BerthError; readonly format?: ModuleManifest['format'] }
+
+export interface DesiredState {
+  readonly modules: readonly DesiredModule[]
+  /** Models that can be asked for by name, of modules that are there and of modules that are not. */
+  readonly models: ReadonlyMap<string, ModelDefinition>
+  /** alias -> model */
+  readonly aliases: ReadonlyMap<string, string>
+  readonly modelErrors: ReadonlyMap<string, BerthError>
+  readonly disabled: ReadonlySet<string>
+}
+
+export interface ModuleRecord {
+  readonly id: string
+  /** What the catalog says now. */
+  desired: DesiredModule
+  /** Absent while there has been no usable manifest. A later bad edit keeps the last good one at work. */
+  writer: ModuleWriter | undefined
+  /** Fingerprint of the definition that the writer has. */
+  fingerprint: string
+}
+
+export interface SupervisorOptions {
+  readonly engine: Engine
+  readonly instance: Instance
+  readonly effects: Effects
+  readonly observer: LifecycleObserver
+  readonly clock: Clock
+  readonly random: () => number
+  readonly log: (level: 'debug' | 'info' | 'warn' | 'error', message: string, fields?: Record<string, unknown>) => void
+}
+
+export class Supervisor {
+  readonly #options: SupervisorOptions
+  readonly #modules = new Map<string, ModuleRecord>()
+  /** Removed modules whose workloads are still going. */
+  readonly #leaving = new Map<string, ModuleWriter>()
+  readonly #removing = new Set<string>()
+  /** Workloads that the last listing showed and nobody owned. */
+  #strangers: ReadonlySet<string> = new Set()
+  #desired: DesiredState = { modules: [], models: new Map(), aliases: new Map(), modelErrors: new Map(), disabled: new Set() }
+
+  constructor(options: SupervisorOptions) {
+    this.#options = options
+  }
+
+  get desired(): DesiredState {
+    return this.#desired
+  }
+
+  get records(): ReadonlyMap<string, ModuleRecord> {
+    return this.#modules
+  }
+
+  /** Makes the writers match. Only what changed is touched. */
+  apply(desired: DesiredState): void {
+    this.#desired = desired
+    const seen = new Set<string>()
+    for (const module of desired.modules) {
+      seen.add(module.id)
+      const record = this.#modules.get(module.id) ?? { id: module.id, desired: module, writer: undefined, fingerprint: '' }
+      this.#modules.set(module.id, record)
+      record.desired = module
+      if ('manifest' in module) this.#define(record, module.manifest, desired)
+    }
+    for (const record of [...this.#modules.values()]) if (!seen.has(record.id)) this.#remove(record)
+  }
+
+  #define(record: ModuleRecord, manifest: ModuleManifest, desired: DesiredState): void {
+    const models = new Map([...desired.models].filter(([, model]) => model.module === record.id))
+    const definition = defineModule(this.#options.instance, manifest, models)
+    const fingerprint = JSON.stringify([definition.specHash, manifest, [...models]])
+    const wanted = desired.disabled.has(record.id) ? 'disabled' : 'enabled'
+    const { writer } = record
+    if (!writer) {
+      // One that is still leaving under this id goes on leaving; its replica ids are free again when it is gone.
+      const { effects, observer, clock, random } = this.#options
+      record.writer = new ModuleWriter({ definition, wanted, effects, observer, clock, random })
+      record.fingerprint = fingerprint
+      const leaving = this.#leaving.get(record.id)
+      if (leaving) this.#startAfter(leaving, record.writer)
+      else record.writer.post({ type: 'tick' })
+      return
+    }
+    if (record.fingerprint !== fingerprint) {
+      record.fingerprint = fingerprint
+      writer.post({ type: 'define', definition })
+    }
+    if (writer.state.wanted !== wanted) writer.post({ type: 'want', wanted })
+  }
+
+  #startAfter(leaving: ModuleWriter, next: ModuleWriter): void {
+    leaving
+      .until((state) => state.replicas.size === 0, AbortSignal.timeout(600_000))
+      .catch(() => {})
+      .then(() => next.post({ type: 'tick' }))
+  }
+
+  #remove(record: ModuleRecord): void {
+    this.#modules.delete(record.id)
+    const { writer } = record
+    if (!writer) return
+    this.#leaving.set(record.id, writer)
+    writer.post({ type: 'want', wanted: 'removed' })
+    writer
+      .until((state) => state.replicas.size === 0, AbortSignal.timeout(600_000))
+      .catch(() => {})
+      .then(() => {
+        writer.close()
+        if (this.#leaving.get(record.id) === writer) this.#leaving.delete(record.id)
+      })
+  }
+
+  /**
+   * Lists what runs and mends every difference; resolves when that is done. A workload that nobody owns is acted on when
+   * two listings in a row show it, as one may have ended since the first; `atOnce` is for the listing at the start.
+   */
+  async reconcile(options: { readonly atOnce: boolean } = { atOnce: false }): Promise<void> {
+    const listedMs = this.#options.clock.now()
+    const observed = await this.#options.engine.list()
+    for (const [id, writer] of [...this.#leaving, ...this.#writers()]) {
+      writer.observe(observed.filter((workload) => workload.module === id), listedMs)
+    }
+    const known = new Map<string, KnownModule>()
+    for (const [id, writer] of [...this.#leaving, ...this.#writers()]) {
+      const { state } = writer
+      const replicas = new Map([...state.replicas].map(([replica, { generation }]) => [replica, generation]))
+      for (const [replica, generation] of known.get(id)?.replicas ?? []) replicas.set(replica, generation)
+      known.set(id, { id, wanted: state.wanted, specHash: state.definition.specHash, replicas })
+    }
+    const work: Promise<void>[] = []
+    const steps = plan(known, observed)
+    const seenBefore = this.#strangers
+    this.#strangers = new Set(steps.map((step) => step.workload.id))
+    for (const step of steps) {
+      const { workload, cause } = step
+      if (this.#removing.has(workload.id) || !(options.atOnce || seenBefore.has(workload.id))) continue
+      const writer = this.#modules.get(step.module)?.writer
+      if (step.action === 'adopt' && writer) work.push(this.#adopt(writer, workload))
+      else work.push(this.#removeWorkload(workload, cause))
+    }
+    await Promise.all(work)
+  }
+
+  async #adopt(writer: ModuleWriter, observed: ObservedWorkload): Promise<void> {
+    const { id, endpoint, container, gpus } = observed
+    if (!endpoint) return
+    try {
+      await writer.adopt(observed, { id, endpoint, gpus, ...(container === undefined ? {} : { container }) })
+      this.#options.log('info', `adopted ${observed.replica}, which was running already`, { module: observed.module })
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error)
+      await this.#removeWorkload(observed, `it could not be adopted: ${reason}`)
+    }
+  }
+
+  async #removeWorkload(workload: ObservedWorkload, cause: string): Promise<void> {
+    this.#removing.add(workload.id)
+    try {
+      this.#options.log('info', `removes ${workload.replica}: ${cause}`, { module: workload.module, workload: workload.id })
+      await this.#options.engine.stop(workload.id, { graceMs: 5_000 })
+    } catch (error) {
+      this.#options.log('warn', `could not remove ${workload.replica}; it is tried again`, { error: String(error) })
+    } finally {
+      this.#removing.delete(workload.id)
+    }
+  }
+
+  #writers(): [string, ModuleWriter][] {
+    return [...this.#modules.values()].flatMap(({ id, writer }) => (writer ? [[id, writer] as [string, ModuleWriter]] : []))
+  }
+
+  /** Asks the health of every replica that is idle. */
+  checkHealth(): void {
+    for (const [, writer] of this.#writers()) writer.checkHealth()
+  }
+
+  /** After the engine came (back): what failed for want of it is tried again. */
+  retry(): void {
+    for (const [, writer] of this.#writers()) {
+      if (writer.state.wanted === 'enabled' && writer.state.failure.error?.code === 'ENGINE_UNAVAILABLE') {
+        writer.post({ type: 'want', wanted: 'enabled' })
+      }
+    }
+  }
+
+  /** Stops every replica, draining; resolves with the modules that ran when they are gone. */
+  async stopAll(signal: AbortSignal): Promise<string[]> {
+    const ran: string[] = []
+    const gone: Promise<void>[] = []
+    for (const [id, writer] of [...this.#writers(), ...this.#leaving]) {
+      if (writer.state.replicas.size > 0) ran.push(id)
+      writer.post({ type: 'want', wanted: 'disabled' })
+      gone.push(writer.until((state) => state.replicas.size === 0, signal))
+    }
+    await Promise.all(gone)
+    const rest = await this.#options.engine.list()
+    await Promise.all(rest.map((workload) => this.#removeWorkload(workload, 'everything is stopped')))
+    return [...new Set(ran)]
+  }
+
+  /** Lets go; workloads that outlive the orchestrator go on. */
+  close(): void {
+    for (const [, writer] of [...this.#writers(), ...this.#leaving]) writer.close()
+  }
+}
