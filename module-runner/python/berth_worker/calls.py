@@ -4,12 +4,17 @@ The worker connects this at its start. Anywhere else (in the installer, in a pro
 unconnected: logs are then printed, and calls fail with a clear error.
 """
 
+from __future__ import annotations
+
 import itertools
 import sys
-from typing import Any, Iterator, Optional
 
 from . import process
 from .frames import CALL, LOG, WINDOW, Channel
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Iterator, Optional
 
 # The runner keeps at most 64 results on the way; it hears of them in parts of this size.
 _ACKNOWLEDGE_EVERY = 16
@@ -27,13 +32,13 @@ class CallError(RuntimeError):
 class Outgoing:
     """The worker's side of all outgoing calls. Results come in by ``deliver`` from the control reader's thread."""
 
-    def __init__(self, channel: Channel, module_id: str, grants: "list[str]", models: "dict[str, Any]") -> None:
+    def __init__(self, channel: Channel, module_id: str, grants: list[str], models: dict[str, Any]) -> None:
         self.module_id = module_id
         self.models = models
         self._channel = channel
         self._grants = frozenset(grants)
         self._numbers = itertools.count(1)
-        self._waiting: "dict[str, Any]" = {}
+        self._waiting: dict[str, Any] = {}
         self._gone = False
 
     def require_grant(self, model: str) -> None:
@@ -42,7 +47,7 @@ class Outgoing:
                 f"module {self.module_id} may not call model {model!r}: add it to `calls:` in the module's module.yaml"
             )
 
-    def results(self, call: "dict[str, Any]") -> Iterator["dict[str, Any]"]:
+    def results(self, call: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """
         Sends the call and gives its results, the last of them with ``done``. Closing the iterator early cancels the
         call. Raises PermissionError and CallError for what went wrong at the other side.
@@ -50,9 +55,12 @@ class Outgoing:
         from queue import SimpleQueue
 
         if process.in_forked_child:
-            raise CallError("RUNNER_UNREACHABLE", "a forked process can't call other models: do it in the process that Berth started")
+            raise CallError(
+                "RUNNER_UNREACHABLE",
+                "a forked process can't call other models: do it in the process that Berth started",
+            )
         call_id = str(next(self._numbers))
-        inbox: "SimpleQueue[Any]" = SimpleQueue()
+        inbox: SimpleQueue[Any] = SimpleQueue()
         self._waiting[call_id] = inbox
         finished = False
         taken = 0
@@ -77,14 +85,14 @@ class Outgoing:
             if not finished and not self._gone and not process.in_forked_child:
                 self._channel.send(CALL, {"id": call_id, "kind": "cancel"})
 
-    def value(self, call: "dict[str, Any]") -> Any:
+    def value(self, call: dict[str, Any]) -> Any:
         """The result of a call that has exactly one."""
         value = None
         for result in self.results(call):
             value = result.get("value")
         return value
 
-    def deliver(self, call_id: str, result: "dict[str, Any]") -> None:
+    def deliver(self, call_id: str, result: dict[str, Any]) -> None:
         inbox = self._waiting.get(call_id)
         if inbox is not None:
             inbox.put(result)
@@ -96,7 +104,7 @@ class Outgoing:
             inbox.put({"error": {"code": "RUNNER_UNREACHABLE", "message": "the runner has gone"}})
 
 
-def _exception(error: "dict[str, Any]") -> Exception:
+def _exception(error: dict[str, Any]) -> Exception:
     code = str(error.get("code", "INTERNAL"))
     message = str(error.get("message", "the call failed"))
     return PermissionError(message) if code == "FORBIDDEN" else CallError(code, message)

@@ -3,13 +3,18 @@
 A line leaves as UTF-8 bytes that nobody parses again. Bytes inside of it leave beside it, as attachments.
 """
 
+from __future__ import annotations
+
 import json
 import math
 from json.encoder import encode_basestring, encode_basestring_ascii
-from typing import Any, Optional
 
 from .errors import WorkerError
 from .frames import CHUNK, CHUNK_WITH_FILES, DONE, DONE_WITH_FILES, ERROR, MAX_BODY, FrameTooLarge, frame, pack_length
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Optional
 
 CHUNK_KEYS = frozenset(("text", "files", "extra", "warnings", "errors", "_save_response"))
 
@@ -29,7 +34,7 @@ def text_frame(text: str) -> bytes:
     return pack_length(len(line) + 1) + CHUNK + line
 
 
-def error_frame(error: "dict[str, Any]") -> bytes:
+def error_frame(error: dict[str, Any]) -> bytes:
     return frame(ERROR, json.dumps({"error": error}, separators=(",", ":"), default=str).encode() + b"\n")
 
 
@@ -38,14 +43,14 @@ class Encoder:
 
     def __init__(self, nonce: str) -> None:
         self._prefix = f"@@berth-att:{nonce}:"
-        self._attachments: "list[Any]" = []
-        options: "dict[str, Any]" = {"allow_nan": False, "separators": (",", ":"), "default": self._default}
+        self._attachments: list[Any] = []
+        options: dict[str, Any] = {"allow_nan": False, "separators": (",", ":"), "default": self._default}
         self._encode = json.JSONEncoder(ensure_ascii=False, **options).encode
         self._encode_ascii = json.JSONEncoder(ensure_ascii=True, **options).encode
 
-    def chunk(self, item: "dict[str, Any]") -> "list[Any]":
+    def chunk(self, item: dict[str, Any]) -> list[Any]:
         """The frame of any yield, in pieces. Raises WorkerError that names what can't be sent."""
-        response: "dict[str, Any]" = {}
+        response: dict[str, Any] = {}
         text = item.get("text")
         if text is not None:
             if not isinstance(text, str):
@@ -68,12 +73,13 @@ class Encoder:
         }
         return self._pieces(body, CHUNK, CHUNK_WITH_FILES, item)
 
-    def done(self, conversation: "list[Any]") -> "list[Any]":
+    def done(self, conversation: list[Any]) -> list[Any]:
         body = {"done": True, "conversation": conversation}
         return self._pieces(body, DONE, DONE_WITH_FILES, {"conversation": conversation})
 
-    def _pieces(self, body: Any, plain: bytes, with_files: bytes, source: Any) -> "list[Any]":
-        self._attachments = attachments = []
+    def _pieces(self, body: Any, plain: bytes, with_files: bytes, source: Any) -> list[Any]:
+        attachments: list[Any] = []
+        self._attachments = attachments
         try:
             try:
                 line = self._encode(body).encode() + b"\n"
@@ -91,8 +97,10 @@ class Encoder:
             size = 5 + len(line) + sum(4 + len(part) for part in attachments)
             head = with_files + pack_length(len(line))
         if size > MAX_BODY:
-            raise FrameTooLarge(f"{size} bytes in one yield; at most {MAX_BODY} can be sent at once: yield smaller pieces")
-        pieces: "list[Any]" = [pack_length(size) + head + line]
+            raise FrameTooLarge(
+                f"{size} bytes in one yield; at most {MAX_BODY} can be sent at once: yield smaller pieces"
+            )
+        pieces: list[Any] = [pack_length(size) + head + line]
         for part in attachments:
             pieces.append(pack_length(len(part)))
             pieces.append(part)
@@ -111,7 +119,7 @@ class Encoder:
         raise TypeError
 
 
-def require_dict(item: Any) -> "dict[str, Any]":
+def require_dict(item: Any) -> dict[str, Any]:
     """The yield itself when it is a dict; else raises WorkerError that names what was yielded."""
     if isinstance(item, dict):
         return item
@@ -121,7 +129,7 @@ def require_dict(item: Any) -> "dict[str, Any]":
     )
 
 
-def _list(key: str, value: Any) -> "list[Any]":
+def _list(key: str, value: Any) -> list[Any]:
     if value is None:
         return []
     if isinstance(value, list):
@@ -146,7 +154,7 @@ def _explained(source: Any, reason: BaseException) -> WorkerError:
     return WorkerError("INFERENCE_FAILED", f"SERVICE_INFERENCE yielded {what} at {path}, which JSON can't carry")
 
 
-def _find_unfit(value: Any, path: str, depth: int) -> "Optional[tuple[str, str]]":
+def _find_unfit(value: Any, path: str, depth: int) -> Optional[tuple[str, str]]:
     """Path and name of the first thing that JSON can't carry."""
     if depth > _DEPTH_LIMIT:
         return path, "something that is nested too deeply or contains itself"

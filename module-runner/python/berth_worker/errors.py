@@ -1,23 +1,33 @@
 """Exceptions of the module as errors on the wire: code, message, traceback."""
 
-from typing import Any, Optional
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Optional
+
 
 _MESSAGE_LIMIT = 8_000
 _TRACEBACK_LIMIT = 64_000
-_OUT_OF_MEMORY_TEXTS = ("CUDA out of memory", "CUDA error: out of memory", "HIP out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+_OUT_OF_MEMORY_TEXTS = (
+    "CUDA out of memory",
+    "CUDA error: out of memory",
+    "HIP out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+)
 
 
 class WorkerError(Exception):
     """An error that is already in wire terms."""
 
-    def __init__(self, code: str, message: str, details: "Optional[dict[str, Any]]" = None) -> None:
+    def __init__(self, code: str, message: str, details: Optional[dict[str, Any]] = None) -> None:
         super().__init__(message)
         self.code = code
         self.details = details or {}
 
 
-def wire_error(code: str, message: str, details: "Optional[dict[str, Any]]" = None) -> "dict[str, Any]":
-    error: "dict[str, Any]" = {
+def wire_error(code: str, message: str, details: Optional[dict[str, Any]] = None) -> dict[str, Any]:
+    error: dict[str, Any] = {
         "code": code,
         "message": _clip(message, _MESSAGE_LIMIT),
         "retryable": False,
@@ -28,7 +38,7 @@ def wire_error(code: str, message: str, details: "Optional[dict[str, Any]]" = No
     return error
 
 
-def from_exception(exception: BaseException, code: str, what: str) -> "dict[str, Any]":
+def from_exception(exception: BaseException, code: str, what: str) -> dict[str, Any]:
     """The wire form of an exception that module code raised; ``what`` says what Berth was doing."""
     if isinstance(exception, WorkerError):
         return wire_error(exception.code, exception.args[0], exception.details)

@@ -72,11 +72,16 @@ The other program here, for the installer: ``python3 <module-runner>/python/bert
 environment otherwise). Output is streamed; exit status 1 and a last line that says why on failure.
 """
 
+from __future__ import annotations
+
 import json
 import socket
 import struct
 import threading
-from typing import Any, Optional
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Optional
 
 MAX_BODY = 2**32 - 1
 
@@ -144,7 +149,7 @@ class Channel:
         with self._lock:
             self._connection.sendall(data)
 
-    def receive(self) -> "tuple[bytes, bytearray]":
+    def receive(self) -> tuple[bytes, bytearray]:
         """The next frame. Raises EOFError when the runner is gone."""
         head = read_exactly(self._connection, 5)
         if head is None:

@@ -3,18 +3,23 @@
 Both prefixed names lead to one module object, so that state in a sibling exists once.
 """
 
+from __future__ import annotations
+
 import importlib
 import importlib.machinery
 import os
 import sys
 from types import ModuleType
-from typing import Any, Optional, Sequence
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Optional, Sequence
 
 CANONICAL = "Services"
 ALIAS = "EnabledModules"
 
 
-def install(folder_name: str, folder: str, working_directory: str) -> "ModuleFinder":
+def install(folder_name: str, folder: str, working_directory: str) -> ModuleFinder:
     finder = ModuleFinder(folder_name, folder)
     sys.meta_path.insert(0, finder)
     position = _first_installed_packages()
@@ -36,7 +41,7 @@ class ModuleFinder:
     def __init__(self, folder_name: str, folder: str) -> None:
         self._folder_name = folder_name
         self._folder = folder
-        self._entry: "Optional[tuple[str, ModuleType]]" = None
+        self._entry: Optional[tuple[str, ModuleType]] = None
 
     def offer_entry(self, stem: str, module: ModuleType) -> None:
         """Lets siblings import the entry itself, without running it a second time."""
@@ -44,7 +49,7 @@ class ModuleFinder:
 
     def find_spec(
         self, name: str, _path: Optional[Sequence[str]] = None, _target: Optional[ModuleType] = None
-    ) -> "Optional[importlib.machinery.ModuleSpec]":
+    ) -> Optional[importlib.machinery.ModuleSpec]:
         top, _, rest = name.partition(".")
         if top == ALIAS:
             return self._alias(name, CANONICAL + name[len(ALIAS) :])
@@ -63,7 +68,7 @@ class ModuleFinder:
 
         return spec_from_file_location(name, initial, submodule_search_locations=[self._folder])
 
-    def _alias(self, name: str, canonical: str) -> "Optional[importlib.machinery.ModuleSpec]":
+    def _alias(self, name: str, canonical: str) -> Optional[importlib.machinery.ModuleSpec]:
         try:
             module = importlib.import_module(canonical)
         except ModuleNotFoundError as missing:
@@ -77,7 +82,7 @@ class ModuleFinder:
         return spec
 
 
-def _package(name: str, locations: "list[str]") -> "importlib.machinery.ModuleSpec":
+def _package(name: str, locations: list[str]) -> importlib.machinery.ModuleSpec:
     spec = importlib.machinery.ModuleSpec(name, _EmptyLoader(), is_package=True)
     spec.submodule_search_locations = locations
     return spec

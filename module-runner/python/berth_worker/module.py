@@ -1,13 +1,18 @@
 """The service module: its import, what is injected into it, and its models' load and offload."""
 
+from __future__ import annotations
+
 import os
 import sys
 from types import ModuleType
-from typing import Any, Optional
 
 from . import imports
 from .errors import WorkerError
 from .streams import settle
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Optional
 
 REQUIRED = ("SERVICE_LOAD_MODELS", "SERVICE_OFFLOAD_MODELS", "SERVICE_INFERENCE")
 
@@ -15,16 +20,16 @@ REQUIRED = ("SERVICE_LOAD_MODELS", "SERVICE_OFFLOAD_MODELS", "SERVICE_INFERENCE"
 class ServiceModule:
     """Everything but ``infer`` belongs to the main thread."""
 
-    def __init__(self, configuration: "dict[str, Any]") -> None:
+    def __init__(self, configuration: dict[str, Any]) -> None:
         self.id: str = configuration["id"]
-        self.models: "dict[str, dict[str, Any]]" = configuration["models"]
+        self.models: dict[str, dict[str, Any]] = configuration["models"]
         self._entry: str = configuration["entry"]
         self._folder: str = os.path.abspath(configuration["modulePath"])
         self._data: str = os.path.abspath(configuration["dataPath"])
         self._service_configuration = configuration.get("serviceConfiguration")
         self._server_configuration = {**(configuration.get("serverConfiguration") or {}), "services": self.models}
         self._module: Optional[ModuleType] = None
-        self._loaded: "dict[str, None]" = {}
+        self._loaded: dict[str, None] = {}
 
     def import_entry(self) -> None:
         """Raises what the import raises, and WorkerError when the module is not a service."""
@@ -47,13 +52,13 @@ class ServiceModule:
         setattr(module, "ServerConfiguration", self._server_configuration)
         self._module = module
 
-    def load(self, models: "dict[str, dict[str, Any]]") -> "list[str]":
+    def load(self, models: dict[str, dict[str, Any]]) -> list[str]:
         """
         Gives the module the very objects that stand in ServerConfiguration["services"]: it keeps live things in them
         and reads them back at inference.
         """
         module = self._imported()
-        given: "dict[str, dict[str, Any]]" = {}
+        given: dict[str, dict[str, Any]] = {}
         for name, configuration in models.items():
             own = self.models.setdefault(name, configuration)
             if own is not configuration:
@@ -63,7 +68,7 @@ class ServiceModule:
         self._loaded.update(dict.fromkeys(models))
         return list(models)
 
-    def offload(self, names: "list[str]") -> "list[str]":
+    def offload(self, names: list[str]) -> list[str]:
         """Only names that are loaded reach the module. They count as offloaded even when it then fails."""
         module = self._imported()
         mine = [name for name in dict.fromkeys(names) if name in self._loaded]
@@ -82,7 +87,9 @@ class ServiceModule:
         """What SERVICE_INFERENCE returned. From any thread."""
         module = self._imported()
         if model not in self.models:
-            raise WorkerError("MODEL_NOT_FOUND", f"module {self.id} has no model {model!r}: it offers {_names(self.models)}")
+            raise WorkerError(
+                "MODEL_NOT_FOUND", f"module {self.id} has no model {model!r}: it offers {_names(self.models)}"
+            )
         return module.SERVICE_INFERENCE(model, configuration, parameters)
 
     def _imported(self) -> ModuleType:
@@ -151,5 +158,5 @@ def _is_free(name: str) -> bool:
         return True
 
 
-def _names(models: "dict[str, Any]") -> str:
+def _names(models: dict[str, Any]) -> str:
     return ", ".join(sorted(models)) or "none"

@@ -1,11 +1,16 @@
 """What concerns the process as a whole: it dies with the runner, ignores signals, survives forks of the module."""
 
+from __future__ import annotations
+
 import os
 import signal
 import sys
-from typing import Any
 
-_connections: "set[Any]" = set()
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_connections: set[Any] = set()
 in_forked_child = False
 
 

@@ -5,16 +5,21 @@ Runs a module's requirements.py in its environment: ``run_requirements.py FILE G
 ``Install(gpu, vulkan, env, args)``.
 """
 
+from __future__ import annotations
+
 import os
 import sys
-from typing import Any, Callable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable
 
 
 class RequirementsError(Exception):
     """Why requirements.py could not be run, in one line for people."""
 
 
-def main(arguments: "list[str]") -> int:
+def main(arguments: list[str]) -> int:
     package = os.path.dirname(os.path.abspath(__file__))
     home = os.path.dirname(package)
     # Not this folder, whose file names are no business of requirements.py, but what it may import.
@@ -41,7 +46,7 @@ def main(arguments: "list[str]") -> int:
     return 0
 
 
-def _install_function(file: str) -> "Callable[..., Any]":
+def _install_function(file: str) -> Callable[..., Any]:
     from importlib.util import module_from_spec, spec_from_file_location
 
     name = os.path.basename(file)
@@ -61,7 +66,7 @@ def _install_function(file: str) -> "Callable[..., Any]":
     return install
 
 
-def _call(install: "Callable[..., Any]", gpu: str, extra: "list[str]") -> None:
+def _call(install: Callable[..., Any], gpu: str, extra: list[str]) -> None:
     from Utilities.gpu_utils import GPUHasVulkan, GPUType
 
     os.environ["BERTH_GPU"] = gpu
@@ -77,7 +82,7 @@ def _call(install: "Callable[..., Any]", gpu: str, extra: "list[str]") -> None:
         install(*given[:count])
 
 
-def _positional_count(install: "Callable[..., Any]") -> int:
+def _positional_count(install: Callable[..., Any]) -> int:
     """How many of up to four arguments the function takes."""
     from inspect import Parameter, signature
 

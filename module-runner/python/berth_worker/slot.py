@@ -1,9 +1,10 @@
 """One slot: a connection and a thread of its own, serving one inference after the other."""
 
+from __future__ import annotations
+
 import json
 import socket
 from types import GeneratorType
-from typing import Any, Callable, Optional
 
 from . import calls, conversation, process
 from .encode import CHUNK_KEYS, DONE_FRAME, Encoder, error_frame, require_dict, text_frame
@@ -11,6 +12,10 @@ from .errors import WorkerError, describe, from_exception
 from .frames import INFER, read_exactly, unpack_length
 from .module import ServiceModule
 from .streams import as_iterator
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Optional
 
 _BUFFER = 16 * 1024
 _parse = json.JSONDecoder().raw_decode
@@ -28,7 +33,7 @@ class Slot:
         connection: socket.socket,
         service: ServiceModule,
         nonce: str,
-        failure: "Callable[[], Optional[dict[str, Any]]]",
+        failure: Callable[[], Optional[dict[str, Any]]],
     ) -> None:
         self._connection = connection
         self._service = service
@@ -135,7 +140,7 @@ class Slot:
             process.end_forked_child()
             raise Gone from None
 
-    def _send_all(self, pieces: "list[Any]") -> None:
+    def _send_all(self, pieces: list[Any]) -> None:
         for piece in pieces:
             self._send(piece)
 
@@ -151,7 +156,7 @@ class Slot:
             calls.log("warning", f"closing an inference of module {self._service.id} failed: {describe(exception)}")
 
 
-def _request(text: str) -> "dict[str, Any]":
+def _request(text: str) -> dict[str, Any]:
     try:
         request, _ = _parse(text)
         if not isinstance(request["parameters"], dict):
@@ -165,7 +170,7 @@ def _request(text: str) -> "dict[str, Any]":
     return request
 
 
-_reported: "set[str]" = set()
+_reported: set[str] = set()
 
 
 def _report_dropped(key: Any) -> None:

@@ -4,10 +4,15 @@ Async results run on one event loop in a thread of its own, because clients and 
 belong to the loop they were made on. asyncio is imported only when a module needs it.
 """
 
+from __future__ import annotations
+
 import threading
-from typing import Any, Iterator, Optional
 
 from .errors import WorkerError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Iterator, Optional
 
 
 def settle(result: Any) -> Any:

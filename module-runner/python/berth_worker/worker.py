@@ -4,6 +4,8 @@ The main thread imports, loads and offloads, because modules may insist on it; a
 each slot has a thread of its own.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import re
@@ -11,13 +13,16 @@ import socket
 import sys
 import threading
 from queue import SimpleQueue
-from typing import Any, Callable, Optional
 
 from . import calls, process
 from .errors import from_exception
 from .frames import ANSWER, ENDED, HELLO, LOAD, OFFLOAD, OPEN, QUIT, RESULT, STATUS, Channel, json_frame
 from .module import ServiceModule
 from .slot import Slot
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Optional
 
 _DEFAULT_OFFLOAD_MS = 30_000
 _EXIT_HOOKS_SECONDS = 5.0
@@ -36,14 +41,14 @@ def run() -> None:
 
 
 class Worker:
-    def __init__(self, path: str, token: str, configuration: "dict[str, Any]", nonce: str) -> None:
+    def __init__(self, path: str, token: str, configuration: dict[str, Any], nonce: str) -> None:
         self._path = path
         self._token = token
         self._nonce = nonce
         self._offload_seconds = configuration.get("callMs", _DEFAULT_OFFLOAD_MS) / 1000
         self._service = ServiceModule(configuration)
-        self._failure: "Optional[dict[str, Any]]" = None
-        self._jobs: "SimpleQueue[Callable[[], None]]" = SimpleQueue()
+        self._failure: Optional[dict[str, Any]] = None
+        self._jobs: SimpleQueue[Callable[[], None]] = SimpleQueue()
         hello = {"role": "control", "pid": os.getpid(), "python": sys.version.split()[0], "attachmentNonce": nonce}
         self._channel = Channel(self._connect(hello))
         self._outgoing = calls.Outgoing(
@@ -116,13 +121,13 @@ class Worker:
         else:
             self._channel.send(ANSWER, {"id": json.loads(found.group(1)), "error": error})
 
-    def _do(self, job_id: Any, verb: str, what: str, act: "Callable[[], list[str]]") -> None:
+    def _do(self, job_id: Any, verb: str, what: str, act: Callable[[], list[str]]) -> None:
         """One load or offload, in the main thread."""
         if self._failure is not None:
             self._channel.send(ANSWER, {"id": job_id, "error": self._failure})
             return
         try:
-            answer: "dict[str, Any]" = {"id": job_id, "ok": {verb: act()}}
+            answer: dict[str, Any] = {"id": job_id, "ok": {verb: act()}}
         except BaseException as exception:  # sys.exit in a load is the load's failure, not the worker's end
             answer = {"id": job_id, "error": from_exception(exception, "LOAD_FAILED", what)}
         process.end_forked_child()
@@ -143,7 +148,7 @@ class Worker:
                 # The runner is gone, and the process will follow.
                 pass
 
-    def _connect(self, hello: "dict[str, Any]") -> socket.socket:
+    def _connect(self, hello: dict[str, Any]) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.connect(self._path)
         process.keep_from_children(connection)

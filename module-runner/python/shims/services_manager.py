@@ -8,7 +8,7 @@ except ImportError:
     _calls = None  # type: ignore[assignment]
 
 
-def InferenceModel(ModelName: str, Prompt: Any, UserParameters: "dict[str, Any]") -> "Iterator[dict[str, Any]]":
+def InferenceModel(ModelName: str, Prompt: Any, UserParameters: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """
     A generator of what the other model yields: ``response`` (with ``text`` and ``files`` always), ``warnings``,
     ``errors``; ``text``, ``files`` and ``extra`` also stand at the top where they were yielded, so that a module can
@@ -16,21 +16,26 @@ def InferenceModel(ModelName: str, Prompt: Any, UserParameters: "dict[str, Any]"
     """
     outgoing = _gateway()
     outgoing.require_grant(ModelName)
-    call = {"kind": "infer", "model": ModelName, "prompt": _sendable(Prompt), "parameters": _sendable(UserParameters or {})}
+    call = {
+        "kind": "infer",
+        "model": ModelName,
+        "prompt": _sendable(Prompt),
+        "parameters": _sendable(UserParameters or {}),
+    }
     return _items(outgoing.results(call))
 
 
-def LoadModels(Models: "dict[str, dict[str, Any]]") -> None:
+def LoadModels(Models: dict[str, dict[str, Any]]) -> None:
     """Has the named models loaded, with the configuration that Berth has for them. Waits."""
     _change("load", Models)
 
 
-def OffloadModels(Names: "list[str]") -> None:
+def OffloadModels(Names: list[str]) -> None:
     """Has the named models offloaded. Waits."""
     _change("offload", Names)
 
 
-def GetModelConfiguration(ModelName: str) -> "dict[str, Any]":
+def GetModelConfiguration(ModelName: str) -> dict[str, Any]:
     """A copy of the model's configuration without private keys. The module's own models need no grant."""
     outgoing = _gateway()
     if ModelName in outgoing.models:
@@ -60,7 +65,7 @@ def _change(kind: str, names: Any) -> None:
     outgoing.value({"kind": kind, "names": wanted})
 
 
-def _items(results: "Iterator[dict[str, Any]]") -> "Iterator[dict[str, Any]]":
+def _items(results: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     try:
         for result in results:
             chunk = result.get("chunk")
@@ -94,9 +99,7 @@ def _sendable(value: Any) -> Any:
 
 def _public(configuration: Any) -> Any:
     if isinstance(configuration, dict):
-        return {
-            key: _public(value) for key, value in configuration.items() if not str(key).startswith(("_", "."))
-        }
+        return {key: _public(value) for key, value in configuration.items() if not str(key).startswith(("_", "."))}
     if isinstance(configuration, (list, tuple)):
         return [_public(value) for value in configuration]
     return configuration

@@ -36,7 +36,7 @@ def ParseHash(HashName: str) -> Optional[HashAlgorithm]:
     return HashAlgorithm(name)
 
 
-def HashContent(Content: "Union[str, bytes]", Hash: "Union[HashAlgorithm, str, None]" = "sha512") -> str:
+def HashContent(Content: Union[str, bytes], Hash: Union[HashAlgorithm, str, None] = "sha512") -> str:
     """Hexadecimal digest. Text counts as UTF-8. Raises TypeError without a hash."""
     algorithm = ParseHash(Hash) if isinstance(Hash, str) else Hash
     if algorithm is None:

@@ -44,7 +44,7 @@ def GPUHasVulkan() -> bool:
     return answer.returncode == 0 and b"GPU" in answer.stdout
 
 
-def _render_devices() -> "list[str]":
+def _render_devices() -> list[str]:
     try:
         return sorted(name for name in os.listdir("/dev/dri") if name.startswith("renderD"))
     except OSError:

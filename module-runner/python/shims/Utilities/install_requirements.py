@@ -27,10 +27,10 @@ def GetPIPCommand(InstallIfNotFound: bool = True) -> str:
 
 
 def InstallPackage(
-    Packages: "Union[str, Iterable[str]]",
+    Packages: Union[str, Iterable[str]],
     PIPCommand: Optional[str] = None,
-    EnvVars: "dict[str, Any]" = {},
-    PIPOptions: "Iterable[str]" = [],
+    EnvVars: dict[str, Any] = {},
+    PIPOptions: Iterable[str] = [],
 ) -> None:
     """
     Installs ``Packages`` with ``PIPOptions``; ``EnvVars`` are set for the installer and what it builds. Raises
@@ -64,15 +64,15 @@ def _ensure_pip() -> None:
         importlib.invalidate_caches()
 
 
-def _run(command: "list[str]", environment: "dict[str, str]") -> None:
+def _run(command: list[str], environment: dict[str, str]) -> None:
     status, lines = _stream(command, environment)
     if status != 0:
         raise InstallationError(_failure(os.path.basename(command[0]), command[1:], status, lines))
 
 
-def _stream(command: "list[str]", environment: "dict[str, str]") -> "tuple[int, list[str]]":
+def _stream(command: list[str], environment: dict[str, str]) -> tuple[int, list[str]]:
     """Runs the command with its output passed on line by line. Its exit status and last lines."""
-    last: "list[str]" = []
+    last: list[str] = []
     try:
         with subprocess.Popen(
             command,
@@ -92,5 +92,5 @@ def _stream(command: "list[str]", environment: "dict[str, str]") -> "tuple[int, 
         raise InstallationError(f"{command[0]} can't be run: {reason}") from reason
 
 
-def _failure(program: str, arguments: "list[str]", status: int, lines: "list[str]") -> str:
+def _failure(program: str, arguments: list[str], status: int, lines: list[str]) -> str:
     return f"{program} {' '.join(arguments)} failed with exit status {status}:\n" + "\n".join(lines)

@@ -21,7 +21,7 @@ def PrintLog(level: Any = INFO, message: Any = "", flush: bool = True, **names: 
     _write(names.pop("Level", level), names.pop("Message", message), names)
 
 
-def _write(level: Any, message: Any, unknown: "dict[str, Any]") -> None:
+def _write(level: Any, message: Any, unknown: dict[str, Any]) -> None:
     if unknown:
         raise TypeError(f"unexpected argument: {', '.join(unknown)}")
     name = _NAMES[level] if isinstance(level, int) and 0 <= level < len(_NAMES) else "info"

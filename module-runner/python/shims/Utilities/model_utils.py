@@ -44,7 +44,7 @@ def __getattr__(name: str) -> Any:
 
 
 def StringToDType(DType: str) -> Any:
-    """``fp16``, ``bf16``, ``float32``, ``f8_e4m3fn``, ``int8`` ... as torch's dtype; ``f``, ``fp`` and ``float`` alone are float32."""
+    """The dtype of torch by name: fp16, bf16, float32, f8_e4m3fn, int8 and so on; f, fp and float alone are float32."""
     name = str(DType).strip().lower()
     if name.startswith("torch."):
         name = name[len("torch.") :]
@@ -58,7 +58,7 @@ def StringToDType(DType: str) -> Any:
     return found
 
 
-def CreateBNBQuantization(Config: "Optional[dict[str, Any]]", FromModelConfig: bool = False) -> Any:
+def CreateBNBQuantization(Config: Optional[dict[str, Any]], FromModelConfig: bool = False) -> Any:
     """
     A BitsAndBytesConfig, or None when no quantization is configured. ``Config`` is a model's configuration (with
     ``FromModelConfig``), or the inside of its ``bnb_quantization``.
@@ -76,12 +76,14 @@ def CreateBNBQuantization(Config: "Optional[dict[str, Any]]", FromModelConfig: b
     return transformers.BitsAndBytesConfig(load_in_8bit=bits == 8, load_in_4bit=bits == 4)
 
 
-def GetAttnImpl(ModelConfig: "dict[str, Any]", ParamName: str = "attn") -> Optional[str]:
+def GetAttnImpl(ModelConfig: dict[str, Any], ParamName: str = "attn") -> Optional[str]:
     """The name transformers takes as ``attn_implementation``, or None when the configuration names none."""
     value = ModelConfig.get(ParamName)
     if value is None:
         return None
     name = str(value).strip().lower()
     if name not in _ATTENTION:
-        raise ValueError(f"{ParamName}: {value!r} is no attention implementation; known are {', '.join(sorted(_ATTENTION))}")
+        raise ValueError(
+            f"{ParamName}: {value!r} is no attention implementation; known are {', '.join(sorted(_ATTENTION))}"
+        )
     return _ATTENTION[name]
