@@ -1,0 +1,53 @@
+import { type Command, InvalidArgumentError } from 'commander'
+import type { LogRecord } from '../../domain/views.ts'
+import type { Context, GlobalOptions } from '../context.ts'
+import { examples } from '../help.ts'
+
+interface LogsOptions extends GlobalOptions {
+  readonly follow?: true
+  readonly tail: number
+}
+
+/** `logs [-f] MODULE`. */
+export function logsCommand(program: Command, context: Context): void {
+  program
+    .command('logs')
+    .description("print a module's log: what it prints, its runner, the installer of its requirements")
+    .argument('<module>')
+    .option('-f, --follow', 'go on as lines come; Ctrl-C ends it')
+    .option('-n, --tail <lines>', 'how many of the last lines to begin with', parseCount, 100)
+    .addHelpText(
+      'after',
+      examples('berth logs embeddings', 'berth logs -f -n 20 embeddings', 'berth logs embeddings --json'),
+    )
+    .action(async (id: string, _options: unknown, command: Command) => {
+      const { follow, tail, json } = command.optsWithGlobals<LogsOptions>()
+      const path = `/api/modules/${encodeURIComponent(id)}/logs?tail=${tail}${follow ? '&follow=true' : ''}`
+      for await (const record of await context.api.lines('GET', path, { signal: context.signal })) {
+        const line = json ? JSON.stringify(record) : formatRecord(record as LogRecord, context.out.stdoutIsTerminal)
+        await context.out.print(`${line}\n`)
+        context.signal.throwIfAborted()
+      }
+    })
+}
+
+function parseCount(text: string): number {
+  if (!/^\d{1,9}$/.test(text)) throw new InvalidArgumentError('It must be a whole number.')
+  return Number(text)
+}
+
+const colors: Readonly<Record<string, string>> = { debug: '2', warning: '33', error: '31', critical: '1;31' }
+
+/** `2026-01-31 12:00:00.123 module    warning  low on memory`, in local time. */
+export function formatRecord({ time, level, source, message }: LogRecord, colored: boolean): string {
+  const line = `${localTime(time)} ${source.padEnd(12)} ${level.padEnd(8)} ${message}`
+  const color = colored ? colors[level] : undefined
+  return color === undefined ? line : `\u001b[${color}m${line}\u001b[0m`
+}
+
+function localTime(iso: string): string {
+  const date = new Date(iso)
+  if (Number.isNaN(date.getTime())) return iso
+  const local = new Date(date.getTime() - date.getTimezoneOffset() * 60_000)
+  return local.toISOString().replace('T', ' ').slice(0, 23)
+}
