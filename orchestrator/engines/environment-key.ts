@@ -12,7 +12,7 @@ export interface EnvironmentKeyParts {
   readonly python?: string | undefined
   /** As the engine names it: `x64`, `amd64`, `arm64`... */
   readonly architecture: string
-  /** Options that decide where packages come from: index, extra indexes, find-links, constraints. No credentials needed. */
+  /** Options that decide where packages come from (`indexOptions`); credentials in addresses do not count. */
   readonly index: Readonly<Record<string, string>>
   /** Wheels follow the GPU that the module will get. */
   readonly gpu: InstallOrder['gpu']
@@ -23,10 +23,17 @@ const layout = 1
 
 /** The name of an environment: 24 hexadecimal characters; equal parts give equal keys, whatever their order. */
 export function environmentKey(parts: EnvironmentKeyParts): string {
+  const index = Object.fromEntries(
+    Object.entries(parts.index).map(([name, value]) => [name, withoutCredentials(value)]),
+  )
   return createHash('sha256')
-    .update(stableJson({ layout, ...parts }))
+    .update(stableJson({ layout, ...parts, index }))
     .digest('hex')
     .slice(0, 24)
+}
+
+function withoutCredentials(option: string): string {
+  return option.replaceAll(/(\/\/)[^/@\s]*@/g, '$1')
 }
 
 /** Variables of pip and uv that decide where packages come from: part of the key, and passed on to installers. */

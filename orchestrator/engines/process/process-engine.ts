@@ -233,7 +233,17 @@ class ProcessEngine implements Engine {
       throw new BerthError('ENGINE_UNAVAILABLE', message, { module: spec.module }, { cause })
     })
     const endpoint = { kind: 'unix' as const, path: socket }
-    const running: Running = { id, spec, group, endpoint, logs, gpus, environment: plan?.key, exit: undefined, ended: group.gone }
+    const running: Running = {
+      id,
+      spec,
+      group,
+      endpoint,
+      logs,
+      gpus,
+      environment: plan?.key,
+      exit: undefined,
+      ended: group.gone,
+    }
     this.#workloads.set(id, running)
     if (process.platform !== 'linux') await recordGroup(this.#runDirectory, group.pid)
     running.ended = this.#attend(running, socket)

@@ -1,6 +1,7 @@
 """A small module that shows the engine contract what a workload sees and does."""
 
 import os
+import subprocess
 import time
 
 print("probe imported")
@@ -26,6 +27,10 @@ def SERVICE_INFERENCE(Name, UserConfig, UserParameters):
             kept.write(UserParameters["say"])
         with open("kept.txt", encoding="utf-8") as kept:
             yield {"text": kept.read()}
+    elif action == "fork":
+        # Leaves the session and the group of the worker, as daemons do.
+        child = subprocess.Popen(["sleep", "3600"], start_new_session=True)
+        yield {"extra": {"pid": child.pid}}
     elif action == "endless":
         while True:
             yield {"text": "."}
