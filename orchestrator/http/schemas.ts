@@ -118,7 +118,9 @@ export const eventSchema = ref<BerthEvent>('Event', 'A state change with its cau
 export const moduleParams = Type.Object({ id: Type.String({ minLength: 1, description: 'Id of a module' }) })
 export const modelParams = Type.Object({ name: Type.String({ minLength: 1, description: 'Name of a model' }) })
 export const waitQuery = Type.Object({
-  wait: Type.Boolean({ default: false, description: 'Answer when the work is done, instead of 202 at once' }),
+  wait: Type.Optional(
+    Type.Boolean({ default: false, description: 'Answer when the work is done, instead of 202 at once' }),
+  ),
 })
 
 /**

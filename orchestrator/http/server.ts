@@ -28,6 +28,7 @@ import { moduleRoutes, moduleRpcRoutes } from './routes/modules.ts'
 import { systemRoutes } from './routes/system.ts'
 import { sharedSchemas } from './schemas.ts'
 import type { Services } from './services.ts'
+import { dropBody, isUnread } from './unread-body.ts'
 import { createValidatorCompiler, plainSerializer } from './validation.ts'
 
 export interface ServerOptions {
@@ -69,9 +70,14 @@ export function createServer(options: ServerOptions): App {
   useJsonBodies(app)
   app.setValidatorCompiler(createValidatorCompiler())
   app.setSerializerCompiler(plainSerializer)
-  app.setErrorHandler((error: { code?: unknown }, request, reply) => {
-    const tooLarge = error.code === 'FST_ERR_CTP_BODY_TOO_LARGE'
-    return sendError(reply, tooLarge ? payloadTooLarge(request.routeOptions.bodyLimit) : error)
+  app.setErrorHandler(async (error: { code?: unknown }, request, reply) => {
+    if (isUnread(request.raw)) await dropBody(request.raw)
+    // Set by fastify after any bad body; this one is read, so that the connection can go on.
+    if (!app.isDraining()) reply.removeHeader('connection')
+    return sendError(
+      reply,
+      error.code === 'FST_ERR_CTP_BODY_TOO_LARGE' ? payloadTooLarge(request.routeOptions.bodyLimit) : error,
+    )
   })
   app.setNotFoundHandler((request, reply) => sendError(reply, routeNotFound(request)))
 

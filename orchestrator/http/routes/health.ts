@@ -1,5 +1,6 @@
 import { Type } from '@fastify/type-provider-typebox'
 import type { App } from '../app.ts'
+import { errorAnswers } from '../schemas.ts'
 import type { RouteContext } from './context.ts'
 
 const readinessLimitMs = 5_000
@@ -40,8 +41,10 @@ export function healthRoutes(app: App, { services, telemetry }: RouteContext): v
       schema: {
         summary: 'Figures for Prometheus',
         tags: ['health'],
-        produces: ['text/plain'],
-        response: { 200: Type.String({ description: 'Prometheus text format 0.0.4' }) },
+        response: {
+          200: { description: 'Prometheus text format 0.0.4', content: { 'text/plain': { schema: Type.String() } } },
+          ...errorAnswers(),
+        },
       },
     },
     async (_request, reply) => reply.type(telemetry.metrics.contentType).send(await telemetry.metrics.expose()),

@@ -74,7 +74,7 @@ export function modelRoutes(app: App, { services, signals }: RouteContext): void
         },
       },
       async (request, reply) => {
-        const { wait } = request.query
+        const { wait = false } = request.query
         const view = await act(request.params.name, { wait, signal: signals.of(reply) })
         return reply.code(wait ? 200 : 202).send(view)
       },

@@ -16,7 +16,9 @@ export function moduleLogRoutes(app: App, { services, signals }: RouteContext): 
         tags: ['modules'],
         params: moduleParams,
         querystring: Type.Object({
-          follow: Type.Boolean({ default: false, description: 'Go on with lines to come, until the client leaves' }),
+          follow: Type.Optional(
+            Type.Boolean({ default: false, description: 'Go on with lines to come, until the client leaves' }),
+          ),
           tail: Type.Optional(Type.Integer({ minimum: 0, description: 'Only so many of the last lines' })),
         }),
         response: {
@@ -33,7 +35,7 @@ export function moduleLogRoutes(app: App, { services, signals }: RouteContext): 
     },
     async (request, reply) => {
       const { id } = services.modules.get(request.params.id)
-      const { follow, tail } = request.query
+      const { follow = false, tail } = request.query
       const signal = signals.of(reply)
       const records = services.modules.logs(id, { follow, signal, ...(tail === undefined ? {} : { tail }) })
       return sendRecords(reply, records, { format: lineFormat(request.headers.accept), signal })

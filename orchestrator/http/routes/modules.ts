@@ -68,7 +68,7 @@ export function moduleRoutes(app: App, { services, signals }: RouteContext): voi
       },
     },
     async (request, reply) => {
-      const { wait } = request.query
+      const { wait = false } = request.query
       return answer(reply, wait, await modules.add(request.body.source, { wait, signal: signals.of(reply) }))
     },
   )
@@ -89,7 +89,7 @@ export function moduleRoutes(app: App, { services, signals }: RouteContext): voi
       },
     },
     async (request, reply) => {
-      const { wait } = request.query
+      const { wait = false } = request.query
       await modules.remove(request.params.id, { wait, signal: signals.of(reply) })
       const going = wait ? undefined : modules.list().find(({ id }) => id === request.params.id)
       return going === undefined ? reply.code(204).send(null) : reply.code(202).send(going)
@@ -125,7 +125,7 @@ export function moduleRoutes(app: App, { services, signals }: RouteContext): voi
         },
       },
       async (request, reply) => {
-        const { wait } = request.query
+        const { wait = false } = request.query
         return answer(reply, wait, await act(request.params.id, { wait, signal: signals.of(reply) }))
       },
     )
