@@ -122,7 +122,7 @@ export class Inference {
   #end(ending: Ending): void {
     if (this.#ended) return
     const failed = ending.kind === 'error'
-    this.#close(failed ? 'failed' : 'ok', failed && losesWorker(ending.code) ? 'lost' : undefined)
+    this.#close(failed ? (ending.code ?? 'INFERENCE_FAILED') : 'ok', failed && losesWorker(ending.code) ? 'lost' : undefined)
     if (!this.#abandoned) this.#sink.end()
   }
 
@@ -130,7 +130,7 @@ export class Inference {
     if (this.#ended) return
     const hung = error.code === 'INFERENCE_TIMEOUT'
     this.#close(
-      error.code === 'CLIENT_CLOSED' ? 'cancelled' : 'failed',
+      error.code === 'CLIENT_CLOSED' ? 'cancelled' : error.code,
       hung ? 'hung' : losesWorker(error.code) ? 'lost' : undefined,
     )
     if (!this.#abandoned) this.#sink.fail(error)
@@ -141,7 +141,7 @@ export class Inference {
     this.#fail(new BerthError('INFERENCE_TIMEOUT', `Module ${module} did not finish within ${inferMs / 1000} s (timeouts.infer).`, { module }))
   }
 
-  #close(outcome: 'ok' | 'failed' | 'cancelled', lease?: 'lost' | 'hung'): void {
+  #close(outcome: string, lease?: 'lost' | 'hung'): void {
     this.#ended = true
     clearTimeout(this.#timer)
     this.#lease?.release(lease)

@@ -58,5 +58,6 @@ export type WatchInference = (
   started(): void
   /** Milliseconds since the request. */
   firstChunk(ms: number): void
-  ended(outcome: 'ok' | 'failed' | 'cancelled', ms: number): void
+  /** `ok`, `cancelled` or the code of the error. */
+  ended(outcome: string, ms: number): void
 }

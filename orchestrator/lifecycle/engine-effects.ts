@@ -1,9 +1,9 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { BerthError } from '../domain/errors.ts'
-import type { Engine } from '../engines/engine.ts'
+import type { Engine, Workload } from '../engines/engine.ts'
 import type { RunnerClient, RunnerHealth } from '../runner/client.ts'
 import { createRunnerClient } from '../runner/client.ts'
-import { describeExit, type Effects } from './effects.ts'
+import { describeExit, type Effects, type ReplicaRef } from './effects.ts'
 import { type Instance, workloadSpec, workloadToken } from './workload.ts'
 
 /** The effects on a real engine and real runners. */
@@ -13,17 +13,23 @@ export interface EngineEffectsOptions {
   readonly instance: Instance
   /** A number that no earlier start of this replica id had, also before a restart of the orchestrator. */
   readonly nextGeneration: (replica: string) => number
+  /** Resolves when the engine may be used; rejects with why it can't be. */
+  readonly ready: () => Promise<void>
+  readonly followLog: (module: string, replica: ReplicaRef, workload: Workload) => void
 }
 
 /** How often a starting runner is asked, and how often a stop is tried again while the engine can't be reached. */
 const askEveryMs = { first: 10, longest: 250 }
 const stopRetryMs = 2_000
 
-export function engineEffects({ engine, instance, nextGeneration }: EngineEffectsOptions): Effects {
+export function engineEffects(options: EngineEffectsOptions): Effects {
+  const { engine, instance, nextGeneration } = options
+
   return {
     nextGeneration,
 
     async prepare(definition, signal, onProgress) {
+      await options.ready()
       const spec = workloadSpec(instance, definition, { id: `${definition.manifest.id}-0`, generation: 0 })
       const { installMs } = definition.manifest.timeouts
       const limit = limited(signal, installMs, () => installTimeout(definition.manifest.id, installMs))
@@ -31,15 +37,20 @@ export function engineEffects({ engine, instance, nextGeneration }: EngineEffect
       return environment
     },
 
-    start: (definition, replica, signal) => engine.start(workloadSpec(instance, definition, replica), signal),
+    async start(definition, replica, signal) {
+      await options.ready()
+      return engine.start(workloadSpec(instance, definition, replica), signal)
+    },
 
-    connect: (definition, replica, workload) =>
-      createRunnerClient({
+    connect(definition, replica, workload) {
+      options.followLog(definition.manifest.id, replica, workload)
+      return createRunnerClient({
         module: definition.manifest.id,
         endpoint: workload.endpoint,
         token: workloadToken(instance, replica),
         foreign: definition.manifest.base.kind === 'protocol',
-      }),
+      })
+    },
 
     async awaitAnswer(definition, workload, client, signal) {
       const { id, timeouts } = definition.manifest

@@ -7,8 +7,8 @@ import type { ReplicaRef } from './effects.ts'
 
 /** Copies a workload's output into its module's log, for as long as it runs. */
 export interface LogFollower {
-  /** Follows from `sinceMs` on; following one workload twice does nothing. */
-  follow(module: string, replica: ReplicaRef, workload: string, sinceMs: number): void
+  /** Follows on from the last line that the log has; following one workload twice does nothing. */
+  follow(module: string, replica: ReplicaRef, workload: string): void
 }
 
 const levels = new Set<unknown>(['debug', 'info', 'warning', 'error', 'critical'])
@@ -17,17 +17,27 @@ const sources = new Set<unknown>(['module', 'runner', 'installer'])
 export function createLogFollower(engine: Engine, logs: ModuleLogs, clock: Clock, signal: AbortSignal): LogFollower {
   const followed = new Set<string>()
 
-  async function copy(module: string, replica: ReplicaRef, workload: string, sinceMs: number): Promise<void> {
+  async function copy(module: string, replica: ReplicaRef, workload: string): Promise<void> {
+    const sinceMs = await lastCopiedMs(module, replica.id)
     for await (const line of engine.logs(workload, { follow: true, sinceMs, signal })) {
       logs.append(module, toRecord(line, replica.id, clock))
     }
   }
 
+  /** A workload that was adopted goes on where the earlier orchestrator stopped copying. */
+  async function lastCopiedMs(module: string, replica: string): Promise<number> {
+    let last = 0
+    for await (const record of logs.read(module, { tail: 200, signal })) {
+      if (record.replica === replica && record.source !== 'orchestrator') last = Date.parse(record.time) + 1
+    }
+    return last
+  }
+
   return {
-    follow(module, replica, workload, sinceMs) {
+    follow(module, replica, workload) {
       if (followed.has(workload) || signal.aborted) return
       followed.add(workload)
-      copy(module, replica, workload, sinceMs)
+      copy(module, replica, workload)
         .catch((error: unknown) => {
           if (signal.aborted) return
           const reason = error instanceof Error ? error.message : String(error)

@@ -1,0 +1,317 @@
+/**
+ * The composition root, the only file that knows every room: makes the parts, joins them, and takes them apart again.
+ */
+import { performance } from 'node:perf_hooks'
+import { createCatalogWatcher } from './catalog/watcher.ts'
+import { manifestSchema } from './catalog/manifest-schema.ts'
+import type { Config } from './config/config.ts'
+import { configSchema } from './config/schema.ts'
+import { systemClock } from './domain/clock.ts'
+import { BerthError } from './domain/errors.ts'
+import { createDockerEngine, probeDocker } from './engines/docker/docker-engine.ts'
+import type { Engine } from './engines/engine.ts'
+import { createProcessEngine } from './engines/process/process-engine.ts'
+import { type EngineDecision, selectEngine } from './engines/select.ts'
+import { createCallHandler } from './gateway/gateway.ts'
+import { ensureAdminKey } from './http/auth/admin-key.ts'
+import { noKeys, withKeys } from './http/auth/authenticator.ts'
+import { inferRoutes } from './http/routes/infer.ts'
+import { schemaRoutes } from './http/routes/schemas.ts'
+import { createServer, listen } from './http/server.ts'
+import type { Services } from './http/services.ts'
+import { createDispatcher } from './inference/dispatcher.ts'
+import { watchInferences } from './inference/watch.ts'
+import { engineEffects } from './lifecycle/engine-effects.ts'
+import { createLogFollower } from './lifecycle/log-follower.ts'
+import { createTelemetryObserver } from './lifecycle/telemetry-observer.ts'
+import type { Instance } from './lifecycle/workload.ts'
+import { AddedModules } from './reconcile/added-modules.ts'
+import { DesiredSource } from './reconcile/desired-source.ts'
+import { type EngineWatch, watchEngine } from './reconcile/engine-watch.ts'
+import { findModel, findModelOf, findModule } from './reconcile/model-routes.ts'
+import { createModelService, createModuleService } from './reconcile/module-service.ts'
+import { Supervisor } from './reconcile/supervisor.ts'
+import { createStore, type Store } from './store/store.ts'
+import { createTelemetry, type Telemetry } from './telemetry/telemetry.ts'
+
+export interface AppOptions {
+  readonly config: Config
+  readonly env: NodeJS.ProcessEnv
+  /** Folder that holds `module-runner/`, `node_modules/` and `package.json`. */
+  readonly repositoryRoot: string
+}
+
+export interface RunningApp {
+  readonly url: string
+  /** Drains, then lets modules go on or stops them as `shutdown` says. Idempotent. */
+  close(cause: string): Promise<void>
+  /** Settles when it is closed, whoever asked for it. */
+  readonly closed: Promise<void>
+}
+
+const version = '0.1.0'
+
+interface Engines {
+  readonly engine: Engine
+  readonly decision: EngineDecision
+  readonly inspectImage: (reference: string, signal: AbortSignal) => ReturnType<ReturnType<typeof createDockerEngine>['inspectImage']>
+}
+
+async function chooseEngine(options: AppOptions, instance: string, telemetry: Telemetry): Promise<Engines> {
+  const { config, env, repositoryRoot } = options
+  const docker = config.engine === 'process' ? undefined : await probeDocker(env)
+  const decision = selectEngine(config.engine, docker ?? { kind: 'absent', reason: 'it was not asked for' })
+  telemetry.logger.info({ engine: decision.engine }, decision.why)
+  if (decision.warning) telemetry.logger.warn(decision.warning)
+  if (decision.engine === 'docker') {
+    const logger = (level: 'debug' | 'info' | 'warn' | 'error', message: string) => telemetry.logger[level](message)
+    const engine = createDockerEngine({ instance, repositoryRoot, env, logger, ...config.docker })
+    return { engine, decision, inspectImage: (reference, signal) => engine.inspectImage(reference, signal) }
+  }
+  const engine = createProcessEngine({ instance, dataDirectory: config.data, repositoryRoot, env, logger: telemetry.logger })
+  telemetry.logger.warn('The embedded engine gives no isolation: modules run as this user, on this machine.')
+  const inspectImage = () =>
+    Promise.reject(
+      new BerthError('ENGINE_UNSUPPORTED', 'The embedded engine runs folders only, no images; install Docker to run images.', { engine: 'process' }),
+    )
+  return { engine, decision, inspectImage }
+}
+
+export async function startApp(options: AppOptions): Promise<RunningApp> {
+  const { config } = options
+  const began = performance.now()
+  const store = createStore(config.data)
+  const telemetry = createTelemetry({ dataDirectory: config.data, logLevel: config.logLevel })
+  const stop = new AbortController()
+  try {
+    const app = await compose(options, store, telemetry, stop)
+    telemetry.logger.info({ url: app.url, ms: Math.round(performance.now() - began) }, `Berth answers at ${app.url}`)
+    return app
+  } catch (error) {
+    stop.abort()
+    await telemetry.close()
+    store.close()
+    throw error
+  }
+}
+
+async function compose(options: AppOptions, store: Store, telemetry: Telemetry, stop: AbortController): Promise<RunningApp> {
+  const { config } = options
+  const { logger, metrics, events, moduleLogs } = telemetry
+  const instance: Instance = { id: config.instance ?? store.instance.id, secret: store.instance.secret }
+  const { engine, decision, inspectImage } = await chooseEngine(options, instance.id, telemetry)
+  if (config.auth === 'keys') {
+    const key = await ensureAdminKey(store.keys, config.data, config.adminKey)
+    logger.info(key.path ? { path: key.path } : {}, key.path ? `the admin key is in ${key.path}` : 'the admin key is the one of the environment')
+  }
+
+  const channels = new Map<string, AbortController>()
+  const observer = createTelemetryObserver({
+    events,
+    logs: moduleLogs,
+    logger,
+    metrics,
+    clock: systemClock,
+    replicaUp(module, replica, _workload, client, definition) {
+      const { calls } = definition.manifest
+      if (calls.length === 0) return
+      const channel = new AbortController()
+      channels.set(`${replica.id}/${replica.generation}`, channel)
+      client.calls(createCallHandler({ dispatcher, models: gatewayModels }, module, calls), channel.signal)
+    },
+    replicaDown(_module, replica) {
+      channels.get(`${replica.id}/${replica.generation}`)?.abort()
+      channels.delete(`${replica.id}/${replica.generation}`)
+    },
+  })
+  const follower = createLogFollower(engine, moduleLogs, systemClock, stop.signal)
+  let watch: EngineWatch | undefined
+  const engineTried = Promise.withResolvers<void>()
+  const effects = engineEffects({
+    engine,
+    instance,
+    nextGeneration: (replica) => store.nextGeneration(replica),
+    async ready() {
+      await engineTried.promise
+      if (watch?.problem) throw watch.problem
+    },
+    followLog: (module, replica, workload) => follower.follow(module, replica, workload.id),
+  })
+  const supervisor = new Supervisor({
+    engine,
+    instance,
+    effects,
+    observer,
+    clock: systemClock,
+    random: Math.random,
+    log: (level, message, fields) => logger[level](fields ?? {}, message),
+  })
+  const dispatcher = createDispatcher({
+    route: ({ module, model }) => (module === undefined ? findModel(supervisor, model) : findModelOf(supervisor, module, model)),
+    watch: watchInferences(metrics),
+  })
+  const models = createModelService({ supervisor })
+  const gatewayModels = {
+    find(name: string) {
+      const { model } = findModel(supervisor, name)
+      return { model, configuration: supervisor.desired.models.get(model)?.configuration ?? {} }
+    },
+    load: async (name: string, signal: AbortSignal) => void (await models.load(name, { wait: true, signal })),
+    offload: async (name: string, signal: AbortSignal) => void (await models.offload(name, { wait: true, signal })),
+    installed: (id: string) => supervisor.records.has(id),
+  }
+  const desired = new DesiredSource(config, store, (state) => supervisor.apply(state))
+  const catalog = await createCatalogWatcher({ config, onChange: (entries) => desired.setFolders(entries), signal: stop.signal })
+  const added = new AddedModules({
+    config,
+    store,
+    desired,
+    inspectImage,
+    exists: (id) => supervisor.records.has(id),
+    rescan: () => catalog.rescan(),
+    now: () => new Date(),
+  })
+  watch = watchEngine({
+    engine,
+    supervisor,
+    onConnected: (signal) => added.restore(signal),
+    log: (level, message) => logger[level](message),
+    signal: stop.signal,
+  })
+  await watch.firstAttempt
+  engineTried.resolve()
+
+  const modules = createModuleService({
+    supervisor,
+    capabilities: () => engine.capabilities,
+    setDisabled(id, disabled) {
+      store.disabled.set(id, disabled)
+      desired.refresh()
+    },
+    add: (source, signal) => added.add(source, signal),
+    async remove(id, signal) {
+      const writer = supervisor.records.get(id)?.writer
+      await added.remove(id)
+      await writer?.until((state) => state.replicas.size === 0, signal)
+      await engine.forget(id)
+      await moduleLogs.remove(id)
+      metrics.forget(id)
+    },
+  })
+  metrics.observeModules(() => modules.list())
+
+  const services: Services = {
+    modules: {
+      ...modules,
+      logs(id, { follow, tail, signal }) {
+        modules.get(id)
+        return moduleLogs.read(id, { follow, signal, ...(tail === undefined ? {} : { tail }) })
+      },
+    },
+    models,
+    environments: {
+      async list() {
+        const wanted = environmentsInUse(supervisor)
+        return (await engine.environments.list()).map((info) => ({ ...info, modules: wanted.get(info.key) ?? [] }))
+      },
+      prune: () => engine.environments.prune(new Set(environmentsInUse(supervisor).keys())),
+    },
+    system: {
+      version,
+      instance: instance.id,
+      engine: { name: engine.name, get description() { return engine.capabilities.description }, reason: decision.why },
+      gpus: () => engine.capabilities.gpus,
+      async readiness() {
+        const reasons: string[] = []
+        if (watch?.problem) reasons.push(watch.problem.message)
+        else await engine.ping(AbortSignal.timeout(5_000)).catch((error: Error) => reasons.push(error.message))
+        try {
+          store.check()
+        } catch (error) {
+          reasons.push(error instanceof Error ? error.message : String(error))
+        }
+        return reasons
+      },
+      async shutdown(signal) {
+        http.drain()
+        const stopped = await supervisor.stopAll(signal)
+        setImmediate(() => close('berth down').catch((error: unknown) => logger.error(error, 'the shutdown failed')))
+        return { stopped }
+      },
+    },
+  }
+
+  const http = createServer({
+    config,
+    services,
+    auth: config.auth === 'keys' ? withKeys(store.keys) : noKeys(),
+    telemetry,
+    plugins: [
+      (app) => inferRoutes(app, { dispatcher }),
+      (app) => schemaRoutes(app, { config: configSchema, module: manifestSchema }),
+    ],
+  })
+  const url = await listen(http, config.listen)
+
+  let closing: Promise<void> | undefined
+  const closed = Promise.withResolvers<void>()
+  function close(cause: string): Promise<void> {
+    closing ??= shutDown(cause).then(closed.resolve, (error: unknown) => {
+      closed.reject(error)
+      throw error
+    })
+    return closing
+  }
+  async function shutDown(cause: string): Promise<void> {
+    logger.info({ cause }, `shuts down: ${cause}`)
+    http.drain()
+    await drained(supervisor)
+    if (config.shutdown === 'stop') await supervisor.stopAll(AbortSignal.timeout(60_000))
+    await http.close()
+    stop.abort()
+    await catalog.close()
+    supervisor.close()
+    await engine.close()
+    await telemetry.close()
+    store.close()
+  }
+  return { url, close, closed: closed.promise }
+}
+
+/** How long requests under way may go on after SIGTERM. */
+const drainMs = 30_000
+
+async function drained(supervisor: Supervisor): Promise<void> {
+  const limit = AbortSignal.timeout(drainMs)
+  const idle = [...supervisor.records.values()].flatMap(({ writer }) =>
+    writer ? [writer.until((state) => state.waiters.length === 0 && [...state.replicas.values()].every((replica) => replica.inflight === 0), limit)] : [],
+  )
+  await Promise.allSettled(idle)
+}
+
+function environmentsInUse(supervisor: Supervisor): Map<string, string[]> {
+  const wanted = new Map<string, string[]>()
+  for (const { id, writer } of supervisor.records.values()) {
+    const key = writer?.state.preparation.environment?.key
+    if (key !== undefined) wanted.set(key, [...(wanted.get(key) ?? []), id])
+  }
+  return wanted
+}
+
+/** Removes what an orchestrator of this data folder has left running; refuses while one has the folder. */
+export async function sweep(options: AppOptions): Promise<string[]> {
+  const { config } = options
+  const store = createStore(config.data)
+  const telemetry = createTelemetry({ dataDirectory: config.data, logLevel: config.logLevel })
+  try {
+    const { engine } = await chooseEngine(options, config.instance ?? store.instance.id, telemetry)
+    await engine.connect(AbortSignal.timeout(30_000))
+    const left = await engine.list()
+    await Promise.all(left.map((workload) => engine.stop(workload.id, { graceMs: 10_000 })))
+    await engine.close()
+    return left.map((workload) => workload.replica)
+  } finally {
+    await telemetry.close()
+    store.close()
+  }
+}

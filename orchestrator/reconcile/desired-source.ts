@@ -1,0 +1,51 @@
+import type { CatalogEntry } from '../catalog/entry.ts'
+import { resolveModels } from '../catalog/models.ts'
+import type { Config } from '../config/config.ts'
+import type { ModuleManifest } from '../domain/manifest.ts'
+import type { Store } from '../store/store.ts'
+import type { DesiredModule, DesiredState } from './supervisor.ts'
+
+/** Folders, added images, configuration and the store's switches, put together to one desired state. */
+export class DesiredSource {
+  readonly #config: Config
+  readonly #store: Store
+  readonly #onChange: (desired: DesiredState) => void
+  #folders: readonly CatalogEntry[] = []
+  readonly #images = new Map<string, DesiredModule>()
+
+  constructor(config: Config, store: Store, onChange: (desired: DesiredState) => void) {
+    this.#config = config
+    this.#store = store
+    this.#onChange = onChange
+  }
+
+  setFolders(entries: readonly CatalogEntry[]): void {
+    this.#folders = entries
+    this.refresh()
+  }
+
+  setImage(module: DesiredModule): void {
+    this.#images.set(module.id, module)
+    this.refresh()
+  }
+
+  removeImage(id: string): void {
+    this.#images.delete(id)
+    this.refresh()
+  }
+
+  /** Has the writers follow what was switched in the store. */
+  refresh(): void {
+    this.#onChange(this.#build())
+  }
+
+  #build(): DesiredState {
+    // A folder wins over an image of the same id: adding such an image is refused, a later folder is the user's own act.
+    const modules = new Map<string, DesiredModule>(this.#images)
+    for (const entry of this.#folders) modules.set(entry.id, entry)
+    const manifests: ModuleManifest[] = []
+    for (const module of modules.values()) if ('manifest' in module) manifests.push(module.manifest)
+    const { models, aliases, problems } = resolveModels(this.#config, manifests)
+    return { modules: [...modules.values()], models, aliases, modelErrors: problems, disabled: this.#store.disabled.list() }
+  }
+}
