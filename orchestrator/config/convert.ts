@@ -11,9 +11,17 @@ import {
   type YAMLMap,
 } from 'yaml'
 import { type Json, numberAsWritten, rawNumber } from '../domain/json.ts'
-import type { DocumentOptions } from './document.ts'
-import { interpolate, unveil } from './interpolate.ts'
+import { interpolate, type Substitutions, unveil } from './interpolate.ts'
 import type { FieldPath } from './problems.ts'
+
+export interface DocumentOptions {
+  /** Name of the file in problems. */
+  readonly file: string
+  /** Absent: `${...}` is plain text. */
+  readonly substitutions?: Substitutions
+  /** Fields whose scalars are taken as the text that was written: `python: 3.10` is no number. */
+  readonly textAt?: (path: FieldPath) => boolean
+}
 
 /** Nodes that a document may unfold to: aliases that multiply each other end here. */
 const nodeLimit = 100_000

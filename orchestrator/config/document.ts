@@ -1,7 +1,7 @@
 import { LineCounter, parseDocument, YAMLParseError } from 'yaml'
 import type { Json } from '../domain/json.ts'
-import { createConverter, own, type ParsedDocument, type Places, placeKey } from './convert.ts'
-import { type Substitutions, veil } from './interpolate.ts'
+import { createConverter, type DocumentOptions, own, type ParsedDocument, type Places, placeKey } from './convert.ts'
+import { veil } from './interpolate.ts'
 import { type FieldPath, fieldName, type Problem } from './problems.ts'
 
 /** A YAML 1.2 document read with the place of every field, so that whatever is wrong can be pointed at. */
@@ -19,14 +19,7 @@ export interface YamlDocument {
   problem(path: FieldPath, message: string, at?: 'key' | 'value'): Problem
 }
 
-export interface DocumentOptions {
-  /** Name of the file in problems. */
-  readonly file: string
-  /** Absent: `${...}` is plain text. */
-  readonly substitutions?: Substitutions
-  /** Fields whose scalars are taken as the text that was written: `python: 3.10` is no number. */
-  readonly textAt?: (path: FieldPath) => boolean
-}
+export type { DocumentOptions }
 
 /** Never throws for what is in the text: see `problems`. */
 export function readDocument(text: string, options: DocumentOptions): YamlDocument {
