@@ -8,6 +8,7 @@ import { manifestSchema } from './catalog/manifest-schema.ts'
 import { loadConfig } from './config/load.ts'
 import { configSchema } from './config/schema.ts'
 import { BerthError } from './domain/errors.ts'
+import { dropPrivileges } from './privileges.ts'
 
 const repositoryRoot = fileURLToPath(new URL('..', import.meta.url))
 
@@ -17,6 +18,7 @@ async function main(args: readonly string[]): Promise<void> {
     process.stdout.write(`${JSON.stringify(schema, undefined, 2)}\n`)
     return
   }
+  dropPrivileges(process.env)
   const config = loadConfig({ env: process.env, cwd: process.cwd() })
   if (args[0] === '--sweep') {
     const removed = await sweep({ config, env: process.env, repositoryRoot })
