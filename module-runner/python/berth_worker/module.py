@@ -134,16 +134,11 @@ def _run_file(name: str, path: str, finder: imports.ModuleFinder) -> ModuleType:
         raise WorkerError("LOAD_FAILED", f"{path} is not a Python file")
     module = module_from_spec(spec)
     finder.offer_entry(os.path.splitext(os.path.basename(path))[0], module)
-    # While its body runs the module can be looked up by name, as dataclasses do, unless something else has that name
+    # Under its own plain name it can be looked up, as dataclasses and pickle do, unless something else has that name
     # (a module `whisper` that imports the package `whisper`).
-    visible = _is_free(name)
-    if visible:
+    if _is_free(name):
         sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        if visible:
-            sys.modules.pop(name, None)
+    spec.loader.exec_module(module)
     return module
 
 

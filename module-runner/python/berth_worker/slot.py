@@ -26,7 +26,7 @@ class Gone(Exception):
 
 
 class Slot:
-    """``failure`` gives the error that answers every request once the module's import has failed, else None."""
+    """``failure`` waits for the module's import and gives the error that answers every request if it failed."""
 
     def __init__(
         self,

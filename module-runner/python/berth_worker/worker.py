@@ -48,6 +48,7 @@ class Worker:
         self._offload_seconds = configuration.get("callMs", _DEFAULT_OFFLOAD_MS) / 1000
         self._service = ServiceModule(configuration)
         self._failure: Optional[dict[str, Any]] = None
+        self._import_ended = threading.Event()
         self._jobs: SimpleQueue[Callable[[], None]] = SimpleQueue()
         hello = {"role": "control", "pid": os.getpid(), "python": sys.version.split()[0], "attachmentNonce": nonce}
         self._channel = Channel(self._connect(hello))
@@ -71,10 +72,17 @@ class Worker:
             process.end_forked_child()
             what = f"module {self._service.id} can't be imported"
             self._failure = from_exception(exception, "LOAD_FAILED", what)
+            self._import_ended.set()
             self._channel.send(STATUS, {"state": "failed", "error": self._failure})
             return
         process.end_forked_child()
+        self._import_ended.set()
         self._channel.send(STATUS, {"state": "imported"})
+
+    def _import_failure(self) -> Optional[dict[str, Any]]:
+        if not self._import_ended.is_set():
+            self._import_ended.wait()
+        return self._failure
 
     def _read_control(self) -> None:
         try:
@@ -138,7 +146,7 @@ class Worker:
             connection = self._connect({"role": "slot", "slot": slot_id})
         except OSError:
             return
-        slot = Slot(connection, self._service, self._nonce, lambda: self._failure)
+        slot = Slot(connection, self._service, self._nonce, self._import_failure)
         try:
             slot.serve()
         finally:

@@ -1,0 +1,45 @@
+import { describe, expect, it, vi } from 'vitest'
+import { findPythons } from './pythons.ts'
+import { textOf, workers } from './support.ts'
+
+const start = workers()
+
+describe('life of a worker', () => {
+  it.each(findPythons())('imports, loads, streams and quits on Python $version', async ({ path, version }) => {
+    const worker = await start({ module: 'yields', python: path })
+    expect(worker.hello.python).toContain(version)
+    expect(await worker.status()).toEqual({ state: 'imported' })
+    expect(await worker.load('{"m":{}}')).toMatchObject({ ok: { loaded: ['m'] } })
+    expect(textOf((await worker.infer('m', { do: 'texts' })).chunks)).toBe('one two')
+    expect((await worker.infer('m', { do: 'files', conversation: [] })).end.conversation).toHaveLength(1)
+    expect((await worker.infer('m', { do: 'not_a_number' })).end.error?.message).toContain('NaN at extra.scores[1]')
+    expect((await worker.infer('m', { do: 'exits' })).end.error?.message).toContain('sys.exit(3)')
+    expect(await worker.quit()).toEqual({ code: 0, signal: null })
+    await vi.waitFor(() => expect(worker.printed).toContain('offloaded m'))
+  })
+
+  it('ignores SIGTERM and SIGINT: the runner says when it ends', async () => {
+    const worker = await start({ module: 'yields' })
+    await worker.status()
+    worker.process.kill('SIGTERM')
+    worker.process.kill('SIGINT')
+    expect((await worker.infer('m', { do: 'texts' })).end).toEqual({ done: true })
+    expect(await worker.quit()).toEqual({ code: 0, signal: null })
+  })
+
+  it('offloads and ends when the control connection ends', async () => {
+    const worker = await start({ module: 'yields' })
+    await worker.load('{"m":{}}')
+    worker.control.socket.destroy()
+    expect(await worker.exited).toEqual({ code: 1, signal: null })
+    await vi.waitFor(() => expect(worker.printed).toContain('offloaded m'))
+  })
+
+  it('ends within its limit when the control connection ends during a load that never returns', async () => {
+    const worker = await start({ module: 'loads', callMs: 200 })
+    void worker.load('{"m":{"do":"hang"}}')
+    await vi.waitFor(() => expect(worker.printed).toContain('hanging'))
+    worker.control.socket.destroy()
+    expect(await worker.exited).toEqual({ code: 1, signal: null })
+  })
+})

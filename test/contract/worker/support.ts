@@ -1,0 +1,26 @@
+import { afterEach } from 'vitest'
+import { WorkerProcess } from './worker-process.ts'
+
+/** Starts workers for the tests of one file and ends them after each. */
+export function workers(): (options: Parameters<typeof WorkerProcess.start>[0]) => Promise<WorkerProcess> {
+  const started: WorkerProcess[] = []
+  afterEach(async () => {
+    await Promise.all(started.splice(0).map((worker) => worker.dispose()))
+  })
+  return async (options) => {
+    const worker = await WorkerProcess.start(options)
+    started.push(worker)
+    return worker
+  }
+}
+
+/** An array of chunks as the texts in them, joined. */
+export function textOf(chunks: readonly Record<string, unknown>[]): string {
+  return chunks.map((chunk) => (chunk.response as { text?: string }).text ?? '').join('')
+}
+
+/** `extra` of the only chunk. */
+export function extraOf(chunks: readonly Record<string, unknown>[]): Record<string, unknown> {
+  const [chunk] = chunks
+  return (chunk?.response as { extra: Record<string, unknown> }).extra
+}

@@ -1,0 +1,2 @@
+def SERVICE_LOAD_MODELS(models)
+    pass

@@ -1,0 +1,1 @@
+from ..helper import VALUE as SIBLING  # noqa: F401
