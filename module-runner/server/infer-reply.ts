@@ -1,0 +1,88 @@
+import type { ServerResponse } from 'node:http'
+import { ndjson } from '../constants.ts'
+import { isRecord, type RunnerError, statusOf } from './errors.ts'
+import type { ModelGate } from './model-gate.ts'
+import { errorLine, sendError, sendErrorLine } from './replies.ts'
+import type { Slot, SlotOutput } from './worker/slot.ts'
+import type { Worker } from './worker/worker.ts'
+
+/**
+ * One inference's answer. Headers go out with the first line, so that a failure before it keeps a true status; a caller
+ * that leaves cancels the inference, or lets it run to its end where the module wants that.
+ */
+export class InferReply implements SlotOutput {
+  readonly #response: ServerResponse
+  readonly #worker: Worker
+  readonly #slot: Slot
+  readonly #gate: ModelGate
+  readonly #model: string
+  #over = false
+
+  /** The caller's leaving is looked at from now on; the gate has counted this inference in. */
+  constructor(
+    response: ServerResponse,
+    worker: Worker,
+    slot: Slot,
+    gate: ModelGate,
+    model: string,
+    onDisconnect: 'cancel' | 'drain',
+  ) {
+    this.#response = response
+    this.#worker = worker
+    this.#slot = slot
+    this.#gate = gate
+    this.#model = model
+    response.on('close', () => {
+      if (this.#over) return
+      if (onDisconnect === 'cancel') this.#cancel()
+      else slot.resume()
+    })
+  }
+
+  write(bytes: Buffer | string, last: boolean): boolean {
+    if (last) this.#leave()
+    const response = this.#response
+    if (response.destroyed) return true
+    if (!response.headersSent) {
+      if (last) {
+        response.writeHead(200, { 'content-type': ndjson, 'content-length': Buffer.byteLength(bytes) })
+        response.end(bytes)
+        return true
+      }
+      response.writeHead(200, { 'content-type': ndjson })
+    }
+    if (last) {
+      response.end(bytes)
+      return true
+    }
+    if (response.write(bytes, 'latin1')) return true
+    response.once('drain', () => {
+      if (!this.#over) this.#slot.resume()
+    })
+    return false
+  }
+
+  fail(line: Buffer): void {
+    this.#leave()
+    const frame: unknown = JSON.parse(line.toString('utf8'))
+    const code = isRecord(frame) && isRecord(frame.error) ? String(frame.error.code) : 'INFERENCE_FAILED'
+    sendErrorLine(this.#response, statusOf(code), line)
+  }
+
+  broken(error: RunnerError, midLine: boolean): void {
+    this.#leave()
+    if (this.#response.headersSent) this.#response.end(`${midLine ? '\n' : ''}${errorLine(error)}`)
+    else sendError(this.#response, error)
+  }
+
+  #cancel(): void {
+    this.#over = true
+    this.#gate.cancelled(this.#model)
+    this.#worker.cancel(this.#slot, () => this.#gate.leave(this.#model, true))
+  }
+
+  #leave(): void {
+    this.#over = true
+    this.#gate.leave(this.#model, false)
+  }
+}

@@ -1,0 +1,106 @@
+import { rmSync } from 'node:fs'
+import { flushCompileCache } from 'node:module'
+import { CallBook } from './calls.ts'
+import { messageOf } from './errors.ts'
+import { createLogSink, type LogSink } from './log-output.ts'
+import { collect, startMemoryCare } from './memory.ts'
+import { ModelGate } from './model-gate.ts'
+import { runtimeFiles } from './runtime-files.ts'
+import { createRunnerServer } from './server.ts'
+import { serviceConfiguration } from './service-configuration.ts'
+import { readSettings } from './settings.ts'
+import { WorkerLink } from './worker/link.ts'
+import { Supervisor } from './worker/supervisor.ts'
+
+/** Start of the runner in a module's container: settings, server, worker; then the signals that end it. */
+const mostSlots = 256
+const flushMs = 1_000
+const pollMs = 20
+
+await main()
+
+async function main(): Promise<void> {
+  const log = createLogSink(1)
+  try {
+    await run(log)
+  } catch (error) {
+    log.write('critical', 'runner', messageOf(error))
+    await log.flush(flushMs)
+    process.exit(1)
+  }
+}
+
+async function run(log: LogSink): Promise<void> {
+  const { module, listen, token, bodyLimit, exitWithStdin } = readSettings(process.env)
+  const files = runtimeFiles(listen)
+  const link = await WorkerLink.listen(files.socket)
+  const calls = new CallBook(module.id, () => supervisor.current)
+  const supervisor = new Supervisor({
+    module,
+    link,
+    log,
+    configFile: files.configuration,
+    serviceConfiguration: () => serviceConfiguration(module.paths.module, module.configuration),
+    env: process.env,
+    mostSlots,
+    events: {
+      call: (call) => calls.take(call),
+      window: (id, frames) => calls.window(id, frames),
+      workerGone: () => calls.drop(),
+    },
+  })
+  // Whatever ends the runner, the module's processes do not outlive it.
+  process.on('exit', () => {
+    supervisor.kill()
+    files.remove()
+  })
+  const gate = new ModelGate((model) => simultaneous(module.models[model]))
+  const memory = startMemoryCare()
+  let stopping = false
+  const app = createRunnerServer({
+    module,
+    supervisor,
+    gate,
+    calls,
+    memory,
+    bodyLimit,
+    token,
+    stopping: () => stopping,
+  })
+
+  async function stop(signal: string): Promise<void> {
+    if (stopping) process.exit(1)
+    stopping = true
+    log.write('info', 'runner', `${signal}: finishing what runs, then the models are offloaded`)
+    const end = Date.now() + module.drainMs
+    while (gate.inflight > 0 && Date.now() < end) await delay(pollMs)
+    await supervisor.stop(module.callMs)
+    await Promise.race([app.close(), delay(flushMs)])
+    await log.flush(flushMs)
+    process.exit(0)
+  }
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => stop(signal))
+  if (exitWithStdin) {
+    process.stdin.on('error', () => process.exit(0))
+    process.stdin.on('close', () => process.exit(0))
+    process.stdin.resume()
+  }
+
+  if ('socket' in listen) {
+    rmSync(listen.socket, { force: true })
+    await app.listen({ path: listen.socket })
+  } else await app.listen({ host: '0.0.0.0', port: listen.port })
+  supervisor.start()
+  flushCompileCache()
+  collect()
+}
+
+/** How many inferences of a model may run at once, by its configuration. */
+function simultaneous(configuration: Record<string, unknown> | undefined): number {
+  const users = configuration?.max_simul_users
+  return typeof users === 'number' && users >= 1 ? users : 1
+}
+
+function delay(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms))
+}

@@ -1,0 +1,102 @@
+import type { IncomingMessage } from 'node:http'
+import { ndjson } from '../../constants.ts'
+import type { OutgoingCall } from '../../protocol.ts'
+import type { RunnerApp, RunnerContext } from '../context.ts'
+import { isRecord, RunnerError } from '../errors.ts'
+import { callerLeft } from '../replies.ts'
+
+/** GET /calls and POST /calls/:id: the channel on which the module's calls to other models leave and their results come. */
+const aliveMs = 5_000
+/** Chunks carry files as base64; a line beyond this is none. */
+const longestLine = 256 * 1024 * 1024
+
+export function callRoutes(app: RunnerApp, context: RunnerContext): void {
+  const { calls } = context
+
+  app.get('/calls', (_request, reply) => {
+    reply.hijack()
+    const response = reply.raw
+    response.writeHead(200, { 'content-type': ndjson })
+    response.flushHeaders()
+    const alive = setInterval(() => response.write('\n'), aliveMs)
+    const channel = {
+      send: (call: OutgoingCall) => response.write(`${JSON.stringify(call)}\n`),
+      close: () => response.end(),
+    }
+    response.on('close', () => {
+      clearInterval(alive)
+      calls.detach(channel)
+    })
+    calls.attach(channel)
+  })
+
+  app.post<{ Params: { id: string } }>('/calls/:id', async (request, reply) => {
+    const { id } = request.params
+    const abandoned = calls.answer(id)
+    if (abandoned === undefined) throw givenUp()
+    const left = callerLeft(reply.raw)
+    try {
+      for await (const line of readLines(request.raw, AbortSignal.any([abandoned, left]))) {
+        const frame: unknown = JSON.parse(line)
+        const last = isRecord(frame) && ('done' in frame || 'error' in frame)
+        await calls.result(id, line, last)
+        if (last) return {}
+      }
+    } catch (error) {
+      if (abandoned.aborted) throw givenUp()
+      calls.fail(id, new RunnerError('STREAM_INTERRUPTED', 'The answer of another model could not be read to its end.'))
+      if (error instanceof SyntaxError)
+        throw new RunnerError('REQUEST_INVALID', `A line of the result is not JSON: ${error.message}`)
+      throw error
+    }
+    if (abandoned.aborted) throw givenUp()
+    calls.fail(id, new RunnerError('STREAM_INTERRUPTED', 'The answer of another model ended without its last line.'))
+    throw new RunnerError('REQUEST_INVALID', 'The result ended without a line that has `done` or `error`.')
+  })
+}
+
+/** Answered as 410: the module does not wait for this result any more. */
+export class GoneError extends RunnerError {
+  override get status(): number {
+    return 410
+  }
+}
+
+function givenUp(): GoneError {
+  return new GoneError('CLIENT_CLOSED', 'The module has given this call up.')
+}
+
+/** Non-empty lines as text. Ends early, and leaves the rest of the request unread, when the signal aborts. */
+async function* readLines(request: IncomingMessage, signal: AbortSignal): AsyncGenerator<string> {
+  let held: Buffer[] = []
+  let size = 0
+  for await (const bytes of untilAborted(request, signal)) {
+    let from = 0
+    for (let end = bytes.indexOf(10); end !== -1; end = bytes.indexOf(10, from)) {
+      const line = Buffer.concat([...held, bytes.subarray(from, end)]).toString('utf8')
+      held = []
+      size = 0
+      from = end + 1
+      if (line.trim() !== '') yield line
+    }
+    held.push(bytes.subarray(from))
+    size += bytes.length - from
+    if (size > longestLine)
+      throw new RunnerError('PAYLOAD_TOO_LARGE', `A line of the result is longer than ${longestLine} bytes.`)
+  }
+  const rest = Buffer.concat(held).toString('utf8')
+  if (rest.trim() !== '') yield rest
+}
+
+async function* untilAborted(request: IncomingMessage, signal: AbortSignal): AsyncGenerator<Buffer> {
+  const aborted = new Promise<undefined>((resolve) =>
+    signal.addEventListener('abort', () => resolve(undefined), { once: true }),
+  )
+  const parts = request.iterator({ destroyOnReturn: false }) as AsyncIterator<Buffer>
+  while (!signal.aborted) {
+    const next = await Promise.race([parts.next(), aborted])
+    if (next === undefined || next.done === true) break
+    yield next.value
+  }
+  request.resume()
+}

@@ -1,0 +1,39 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { readBody } from '../body.ts'
+import type { RunnerContext } from '../context.ts'
+import { toRunnerError } from '../errors.ts'
+import { InferReply } from '../infer-reply.ts'
+import { modelOf } from '../model-gate.ts'
+import { callerLeft, sendError } from '../replies.ts'
+
+/**
+ * POST /infer: answers a stream of frames. The one hot path of the runner, so it works on Node's own request and response,
+ * and the body goes to the worker as the bytes it came in.
+ */
+export function inferHandler(context: RunnerContext): (request: IncomingMessage, response: ServerResponse) => void {
+  return (request, response) => {
+    infer(context, request, response).catch((error: unknown) => sendError(response, toRunnerError(error)))
+  }
+}
+
+async function infer(context: RunnerContext, request: IncomingMessage, response: ServerResponse): Promise<void> {
+  const { gate, supervisor } = context
+  context.admit(request.headers.authorization)
+  const body = await readBody(request, context.bodyLimit)
+  const model = modelOf(body)
+  if (!gate.enter(model)) await gate.enterLater(model, callerLeft(response))
+  try {
+    const worker = supervisor.current ?? (await supervisor.ready(callerLeft(response)))
+    const slot = worker.takeIdleSlot() ?? (await worker.openSlot())
+    if (response.destroyed) {
+      worker.giveBack(slot)
+      gate.leave(model, false)
+      return
+    }
+    slot.start(body, new InferReply(response, worker, slot, gate, model, context.module.onDisconnect))
+  } catch (error) {
+    gate.leave(model, false)
+    throw error
+  }
+  context.memory.used()
+}
