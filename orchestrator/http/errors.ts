@@ -14,13 +14,16 @@ const retryAfterSeconds: Partial<Record<BerthError['code'], number>> = {
 
 /** Headers that belong to an error: `Retry-After` on those that may pass, `x-should-retry: false` on all others. */
 export function errorHeaders(error: BerthError): Record<string, string> {
-  if (!error.retryable) {
-    const allow = error.details.allow
-    return { 'x-should-retry': 'false', ...(Array.isArray(allow) ? { allow: allow.join(', ') } : {}) }
+  if (error.retryable) {
+    const told = error.details.retryAfterSeconds
+    const seconds = typeof told === 'number' && Number.isFinite(told) ? told : (retryAfterSeconds[error.code] ?? 1)
+    return { 'retry-after': String(Math.max(1, Math.ceil(seconds))) }
   }
-  const told = error.details.retryAfterSeconds
-  const seconds = typeof told === 'number' && Number.isFinite(told) ? told : (retryAfterSeconds[error.code] ?? 1)
-  return { 'retry-after': String(Math.max(1, Math.ceil(seconds))) }
+  const headers: Record<string, string> = { 'x-should-retry': 'false' }
+  if (error.code === 'UNAUTHORIZED') headers['www-authenticate'] = 'Bearer'
+  if (error.code === 'METHOD_NOT_ALLOWED' && Array.isArray(error.details.allow))
+    headers.allow = error.details.allow.join(', ')
+  return headers
 }
 
 /** `{"error":{...}}` as JSON. Details that are no JSON (a cycle, a BigInt) are left out instead of failing the answer. */

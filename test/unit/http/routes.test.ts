@@ -1,0 +1,203 @@
+import { describe, expect, it } from 'vitest'
+import { BerthError } from '../../../orchestrator/domain/errors.ts'
+import { moduleView, testServer } from './fake-services.ts'
+
+describe('modules', () => {
+  it('are listed with every field that a view has', async () => {
+    const { app, services } = await testServer()
+    const view = { ...moduleView('embeddings'), replicas: [], notInTheSchema: { deep: [1] } }
+    Object.assign(services.modules, { list: () => [view], get: () => view })
+    expect((await app.inject('/api/modules')).json()).toEqual({ modules: [view] })
+    expect((await app.inject('/api/modules/embeddings')).json()).toEqual(view)
+  })
+
+  it('a view that lacks what the schema wants is still answered', async () => {
+    const { app, services } = await testServer()
+    Object.assign(services.modules, { get: () => ({ id: 'odd' }) })
+    const answer = await app.inject('/api/modules/odd')
+    expect(answer.statusCode).toBe(200)
+    expect(answer.json()).toEqual({ id: 'odd' })
+  })
+
+  it('have any name that a folder may have', async () => {
+    const { app } = await testServer()
+    expect((await app.inject('/api/modules/two%20words')).json()).toMatchObject({ id: 'two words' })
+  })
+
+  it.each([
+    ['GET', '/api/modules/x'],
+    ['DELETE', '/api/modules/x'],
+    ['POST', '/api/modules/x/enable'],
+    ['POST', '/api/modules/x/disable'],
+    ['POST', '/api/modules/x/restart'],
+    ['GET', '/api/modules/x/logs'],
+  ] as const)('%s %s of an unknown one is MODULE_NOT_FOUND', async (method, url) => {
+    const { app } = await testServer()
+    const answer = await app.inject({ method, url })
+    expect(answer.statusCode).toBe(404)
+    expect(answer.json().error).toMatchObject({ code: 'MODULE_NOT_FOUND', details: { module: 'x' } })
+  })
+
+  it.each(['enable', 'disable', 'restart'])(
+    '%s answers 202 while work goes on, 200 with ?wait=true',
+    async (action) => {
+      const { app, services } = await testServer()
+      const url = `/api/modules/embeddings/${action}`
+      const started = await app.inject({ method: 'POST', url })
+      expect(started.statusCode).toBe(202)
+      expect(started.json()).toMatchObject({ id: 'embeddings', state: 'starting' })
+      const waited = await app.inject({ method: 'POST', url: `${url}?wait=true` })
+      expect(waited.statusCode).toBe(200)
+      expect(waited.json()).toMatchObject({ state: 'ready' })
+      expect(services.asked).toEqual([`${action} embeddings wait=false`, `${action} embeddings wait=true`])
+    },
+  )
+
+  it('an empty JSON body on an action is none', async () => {
+    const { app } = await testServer()
+    const headers = { 'content-type': 'application/json', 'content-length': '0' }
+    const answer = await app.inject({ method: 'POST', url: '/api/modules/embeddings/enable', headers, payload: '' })
+    expect(answer.statusCode).toBe(202)
+  })
+
+  it('are added by their source', async () => {
+    const { app, services } = await testServer()
+    const answer = await app.inject({
+      method: 'POST',
+      url: '/api/modules?wait=true',
+      payload: { source: 'some/image:1' },
+    })
+    expect(answer.statusCode).toBe(200)
+    expect(answer.json()).toMatchObject({ id: 'added' })
+    expect(services.asked).toEqual(['add some/image:1 wait=true'])
+  })
+
+  it('an error while waiting is the answer', async () => {
+    const { app, services } = await testServer()
+    services.during = () => Promise.reject(new BerthError('START_TIMEOUT', 'It did not start.'))
+    const answer = await app.inject({ method: 'POST', url: '/api/modules/embeddings/enable?wait=true' })
+    expect(answer.statusCode).toBe(504)
+    expect(answer.json().error).toMatchObject({ code: 'START_TIMEOUT', retryable: true })
+  })
+
+  it('are removed: 202 with the module while it goes, 204 when it is gone', async () => {
+    const { app } = await testServer()
+    const started = await app.inject({ method: 'DELETE', url: '/api/modules/embeddings' })
+    expect(started.statusCode).toBe(202)
+    expect(started.json()).toMatchObject({ id: 'embeddings' })
+    const gone = await app.inject({ method: 'DELETE', url: '/api/modules/embeddings?wait=true' })
+    expect(gone.statusCode).toBe(204)
+    expect(gone.body).toBe('')
+  })
+
+  it('rpc/load and rpc/offload pass models on and answer what was done', async () => {
+    const { app, services } = await testServer()
+    const models = { m: { precision: 'fp16', nested: { deep: [1, null] } } }
+    const loaded = await app.inject({ method: 'POST', url: '/api/modules/embeddings/rpc/load', payload: { models } })
+    expect([loaded.statusCode, loaded.json()]).toEqual([200, { loaded: ['m'] }])
+    expect(services.asked[1]).toBe(JSON.stringify(models))
+    const payload = { models: ['m'] }
+    const offloaded = await app.inject({ method: 'POST', url: '/api/modules/embeddings/rpc/offload', payload })
+    expect([offloaded.statusCode, offloaded.json()]).toEqual([200, { offloaded: ['m'] }])
+  })
+})
+
+describe('models', () => {
+  it('are listed and found by name', async () => {
+    const { app } = await testServer()
+    const { models } = (await app.inject('/api/models')).json()
+    expect(models).toMatchObject([{ name: 'minilm', module: 'embeddings' }])
+    expect((await app.inject('/api/models/minilm')).json()).toEqual(models[0])
+    expect((await app.inject('/api/models/other')).json().error.code).toBe('MODEL_NOT_FOUND')
+  })
+
+  it.each(['load', 'offload'])('%s answers 202, or 200 with ?wait=true', async (action) => {
+    const { app, services } = await testServer()
+    const url = `/api/models/minilm/${action}`
+    expect((await app.inject({ method: 'POST', url })).statusCode).toBe(202)
+    expect((await app.inject({ method: 'POST', url: `${url}?wait=true` })).statusCode).toBe(200)
+    expect(services.asked).toEqual([`${action} minilm wait=false`, `${action} minilm wait=true`])
+  })
+})
+
+describe('the rest of the system', () => {
+  it('environments are listed and pruned', async () => {
+    const { app } = await testServer()
+    const listed = { environments: [{ key: 'abc', bytes: 10, modules: ['embeddings'] }] }
+    expect((await app.inject('/api/environments')).json()).toEqual(listed)
+    const pruned = await app.inject({ method: 'POST', url: '/api/environments/prune' })
+    expect(pruned.json()).toEqual({ removed: [{ key: 'old' }] })
+  })
+
+  it('GPUs are devices with their holders, and `all` is none', async () => {
+    const { app, services } = await testServer()
+    const replica = {
+      id: 'r',
+      generation: 1,
+      state: 'ready',
+      gpus: ['nvidia.com/gpu=0'],
+      models: [],
+      inflight: 0,
+      restarts: 0,
+    } as const
+    Object.assign(services.modules, { list: () => [moduleView('ocr', { replicas: [replica] }), moduleView('other')] })
+    expect((await app.inject('/api/gpus')).json()).toEqual({
+      gpus: [{ id: 'nvidia.com/gpu=0', kind: 'nvidia', memory: 8_000, holders: ['ocr'] }],
+    })
+  })
+
+  it('says what it is and runs on', async () => {
+    const { app } = await testServer()
+    expect((await app.inject('/api/system')).json()).toEqual({
+      version: '0.1.0',
+      instance: 'test',
+      engine: { name: 'memory', description: 'memory engine', reason: 'a test' },
+    })
+  })
+
+  it('shuts down when asked to', async () => {
+    const { app, services } = await testServer()
+    expect((await app.inject({ method: 'POST', url: '/api/shutdown' })).json()).toEqual({ stopped: ['embeddings'] })
+    expect(services.asked).toEqual(['shutdown'])
+  })
+})
+
+describe('the documentation', () => {
+  it('has every route with its answers, and resolves every reference', async () => {
+    const { app } = await testServer({
+      plugins: [(scope) => void scope.post('/api/extra', { schema: { summary: 'Extra' } }, () => ({}))],
+    })
+    const text = (await app.inject('/openapi.json')).body
+    const document = JSON.parse(text)
+    expect(document.openapi).toBe('3.1.0')
+    expect(Object.keys(document.paths)).toEqual(
+      expect.arrayContaining(['/healthz', '/api/modules/{id}/rpc/load', '/api/models', '/api/events', '/api/extra']),
+    )
+    for (const [path, methods] of Object.entries<Record<string, { responses: object; summary: string }>>(
+      document.paths,
+    )) {
+      for (const operation of Object.values(methods)) {
+        expect(operation.summary, path).not.toBe('')
+        expect(Object.keys(operation.responses), path).not.toHaveLength(0)
+      }
+    }
+    for (const [, name] of text.matchAll(/"\$ref":"#\/components\/schemas\/([^"]+)"/g)) {
+      expect(document.components.schemas).toHaveProperty(name ?? '')
+    }
+    expect(text).not.toMatch(/"\$ref":"(?!#\/components\/schemas\/)/)
+  })
+
+  it('is a page that fetches nothing from elsewhere and may run nothing but its own scripts', async () => {
+    const { app } = await testServer()
+    const page = await app.inject('/docs/')
+    expect(page.statusCode).toBe(200)
+    expect(page.body).not.toMatch(/(src|href)="(https?:)?\/\//)
+    expect(page.body).not.toMatch(/<script(?![^>]*\bsrc=)/)
+    const policy = String(page.headers['content-security-policy'])
+    expect(policy).toContain("default-src 'self'")
+    expect(policy).not.toMatch(/https?:|upgrade-insecure-requests/)
+    for (const [, path] of page.body.matchAll(/(?:src|href)="\.\/([^"]+)"/g)) {
+      expect((await app.inject(`/docs/${path}`)).statusCode, path).toBe(200)
+    }
+  })
+})
