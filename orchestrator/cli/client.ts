@@ -22,6 +22,8 @@ export type Method = 'GET' | 'POST' | 'PUT' | 'DELETE'
 export interface RequestOptions {
   readonly body?: unknown
   readonly signal?: AbortSignal
+  /** A status beside 2xx whose answer is no error body. */
+  readonly alsoStatus?: number
 }
 
 const connectMs = 10_000
@@ -31,7 +33,7 @@ export function createClient(url: string, key: string | undefined): ApiClient {
   return {
     url,
     async json<T>(method: Method, path: string, options: RequestOptions = {}) {
-      const text = await readAll(await request(base, key, method, path, 'application/json', options))
+      const text = await readAll(await request(base, key, method, path, 'application/json', options), base)
       return (text === '' ? undefined : parseJson(text, base)) as T
     },
     async lines(method, path, options = {}) {
@@ -55,7 +57,7 @@ function request(
   method: Method,
   path: string,
   accept: string,
-  { body, signal }: RequestOptions,
+  { body, signal, alsoStatus }: RequestOptions,
 ): Promise<http.IncomingMessage> {
   const payload = body === undefined ? undefined : Buffer.from(JSON.stringify(body))
   const target = new URL(base.pathname.replace(/\/$/, '') + path, base)
@@ -74,8 +76,8 @@ function request(
     call.on('response', (answer) => {
       answer.setEncoding('utf8')
       const status = answer.statusCode ?? 0
-      if (status >= 200 && status < 300) resolve(answer)
-      else readAll(answer).then((text) => reject(refusal(base, status, text)), reject)
+      if ((status >= 200 && status < 300) || status === alsoStatus) resolve(answer)
+      else readAll(answer, base).then((text) => reject(refusal(base, status, text)), reject)
     })
     call.end(payload)
   })
@@ -90,11 +92,20 @@ function limitConnecting(socket: Socket): void {
   socket.once('close', () => clearTimeout(timer))
 }
 
-function unreachable(base: URL, error: Error): UnreachableError {
+function unreachable(base: URL, error: NodeJS.ErrnoException): Error {
+  if (error.code === 'ECONNRESET' || error.code === 'EPIPE') return brokenOff(base, error)
   return new UnreachableError(
-    `no orchestrator answers at ${base.origin} (${'code' in error ? error.code : error.message})`,
+    `no orchestrator answers at ${base.origin} (${error.code ?? error.message})`,
     'Start one with `berth up`, or say where it is in BERTH_URL.',
     error,
+  )
+}
+
+function brokenOff(base: URL, cause: unknown): CliError {
+  return new CliError(
+    `the connection to ${base.origin} broke before the answer was complete`,
+    '`berth ps` shows whether Berth and the module are up.',
+    cause,
   )
 }
 
@@ -118,15 +129,23 @@ export function frameError(error: JsonObject): BerthError {
   )
 }
 
-async function readAll(answer: http.IncomingMessage): Promise<string> {
+async function readAll(answer: http.IncomingMessage, base: URL): Promise<string> {
   const parts: string[] = []
-  for await (const part of answer) parts.push(part as string)
+  for await (const part of readParts(answer, base)) parts.push(part)
   return parts.join('')
+}
+
+async function* readParts(answer: http.IncomingMessage, base: URL): AsyncIterable<string> {
+  try {
+    yield* answer as AsyncIterable<string>
+  } catch (error) {
+    throw error instanceof Error && 'code' in error && error.code === 'ECONNRESET' ? brokenOff(base, error) : error
+  }
 }
 
 async function* parseLines(answer: http.IncomingMessage, base: URL): AsyncIterable<unknown> {
   let pending = ''
-  for await (const part of answer as AsyncIterable<string>) {
+  for await (const part of readParts(answer, base)) {
     let start = 0
     for (let end = part.indexOf('\n'); end !== -1; end = part.indexOf('\n', start)) {
       const line = pending + part.slice(start, end)

@@ -1,14 +1,16 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { constants } from 'node:os'
+import { text } from 'node:stream/consumers'
 import type { Context } from './context.ts'
+import { CliError } from './failures.ts'
 
 /**
  * Runs the orchestrator's program in this terminal; resolves with its exit code. A terminal sends Ctrl-C to both; what
  * comes from elsewhere is passed on, and only the program decides when it ends.
  */
-export function runInForeground(context: Context, args: readonly string[]): Promise<number> {
+export function runInForeground(context: Context): Promise<number> {
   context.releaseSignals()
-  const child = spawn(process.execPath, [context.mainFile, ...args], { stdio: 'inherit' })
+  const child = spawn(process.execPath, [context.mainFile], { stdio: 'inherit' })
   const passOn = (signal: NodeJS.Signals): void => {
     child.kill(signal)
   }
@@ -31,4 +33,12 @@ export function ended(child: ChildProcess): Promise<number> {
     child.once('error', reject)
     child.once('exit', (code, signal) => resolve(code ?? 128 + (signal === null ? 0 : constants.signals[signal])))
   })
+}
+
+/** Runs the orchestrator's program for one answer; resolves with what it wrote to standard output. */
+export async function outputOf({ mainFile, signal }: Context, args: readonly string[]): Promise<string> {
+  const child = spawn(process.execPath, [mainFile, ...args], { stdio: ['ignore', 'pipe', 'inherit'], signal })
+  const [output, code] = await Promise.all([text(child.stdout), ended(child)])
+  if (code !== 0) throw new CliError(`the orchestrator's program ended with exit code ${code}`)
+  return output
 }

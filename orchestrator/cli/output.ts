@@ -32,6 +32,8 @@ export function createOutput(stdout: OutputStream, stderr: OutputStream, now: ()
     columns: stdout.columns ?? 80,
     async print(text) {
       clearStatus()
+      // A reader that went away will not come back, and its stream says nothing more.
+      if (!stdout.writable) return
       if (!stdout.write(text)) await new Promise<void>((resolve) => whenWritable(stdout, resolve))
     },
     note(text) {

@@ -42,9 +42,8 @@ function detail(key: string, value: unknown): readonly string[] {
     return [`  ${key}: ${value}`]
   if (Array.isArray(value)) {
     if (value.length === 0) return []
-    if (value.every((item) => typeof item === 'string') && value.length <= 8 && value.join('').length < 60) {
-      return [`  ${key}: ${value.join(', ')}`]
-    }
+    // Names stand side by side, sentences and output below one another.
+    if (value.every((item) => typeof item === 'string' && !item.includes(' '))) return [`  ${key}: ${value.join(', ')}`]
     return [`  ${key}:`, ...value.map((item) => `    | ${problem(item)}`)]
   }
   return [`  ${key}: ${JSON.stringify(value)}`]

@@ -7,8 +7,10 @@ export type Environment = Readonly<Record<string, string | undefined>>
 export interface Target {
   /** BERTH_URL, else made of BERTH_LISTEN or `listen` in berth.yaml, else http://127.0.0.1:8080. */
   readonly url: string
-  /** BERTH_URL was given: the orchestrator may be anywhere. */
-  readonly given: boolean
+  /** Where an orchestrator started here would listen: like `url`, but without BERTH_URL. */
+  readonly localUrl: string
+  /** `url` is on this machine. */
+  readonly local: boolean
   /** Absolute path of the data folder that an orchestrator started here would use. */
   readonly data: string
   readonly key?: string
@@ -16,11 +18,12 @@ export interface Target {
 
 export async function findTarget(env: Environment, cwd: string): Promise<Target> {
   const settings = await readSettings(env, cwd)
-  const given = env.BERTH_URL?.trim()
-  const listen = env.BERTH_LISTEN?.trim() || settings.listen
+  const localUrl = listenUrl(env.BERTH_LISTEN?.trim() || settings.listen)
+  const url = env.BERTH_URL?.trim().replace(/\/+$/, '') || localUrl
   return {
-    url: given ? given.replace(/\/+$/, '') : listenUrl(listen),
-    given: Boolean(given),
+    url,
+    localUrl,
+    local: url === localUrl || /^(localhost|127\.[\d.]+|\[::1\])$/.test(URL.parse(url)?.hostname ?? ''),
     data: env.BERTH_DATA
       ? path.resolve(cwd, env.BERTH_DATA)
       : path.resolve(settings.folder, settings.data ?? './.berth'),

@@ -3,7 +3,7 @@ import type { Command } from 'commander'
 import type { Context, GlobalOptions } from '../context.ts'
 import { CliError, UnreachableError } from '../failures.ts'
 import { examples } from '../help.ts'
-import { runInForeground } from '../orchestrator-process.ts'
+import { outputOf } from '../orchestrator-process.ts'
 import { isHealthy } from '../probe.ts'
 
 /** After the last module is gone the orchestrator has little left to do. */
@@ -17,12 +17,9 @@ export function downCommand(program: Command, context: Context): void {
     .addHelpText('after', examples('berth down'))
     .action(async (_options: unknown, command: Command) => {
       const { json } = command.optsWithGlobals<GlobalOptions>()
-      const { out, target } = context
+      const { out } = context
       const stopped = await shutDown(context)
-      if (stopped === undefined) {
-        if (!json) out.note(`no orchestrator answers at ${target.url}; looking for what one left behind`)
-        return context.setExitCode(await runInForeground(context, ['--sweep', ...(json ? ['--json'] : [])]))
-      }
+      if (stopped === undefined) return sweep(context, json === true)
       if (json) await out.print(`${JSON.stringify({ stopped })}\n`)
       else out.note(stopped.length === 0 ? 'Berth is down' : `Berth is down; stopped ${stopped.join(', ')}`)
     })
@@ -41,7 +38,16 @@ async function shutDown({ api, out, signal, target }: Context): Promise<readonly
     }
     return stopped
   } catch (error) {
-    if (error instanceof UnreachableError && !target.given) return undefined
+    if (error instanceof UnreachableError && target.local) return undefined
     throw error
   }
+}
+
+/** Without an orchestrator its program removes what a dead one left: containers, networks, processes. */
+async function sweep(context: Context, json: boolean): Promise<void> {
+  const { out, target } = context
+  if (!json) out.note(`no orchestrator answers at ${target.url}; removing what one may have left behind`)
+  const answer = JSON.parse(await outputOf(context, ['--sweep'])) as { removed: readonly unknown[] }
+  if (json) return out.print(`${JSON.stringify({ stopped: [], ...answer })}\n`)
+  out.note(answer.removed.length === 0 ? 'nothing was left' : `removed ${answer.removed.map(String).join(', ')}`)
 }

@@ -77,12 +77,10 @@ async function inferStreamed(context: Context, model: string, body: JsonObject, 
         if (frame.done === true) return
         signal.throwIfAborted()
       }
-    } catch (error) {
-      throw isLostConnection(error) ? brokenOff(model) : error
     } finally {
       await printer.end()
     }
-    throw brokenOff(model)
+    throw unfinished(model)
   })
 }
 
@@ -90,15 +88,8 @@ function inferPath(model: string): string {
   return `/api/models/${encodeURIComponent(model)}/infer`
 }
 
-function isLostConnection(error: unknown): boolean {
-  return (
-    error instanceof Error &&
-    'code' in error &&
-    (error.code === 'ECONNRESET' || error.code === 'ERR_STREAM_PREMATURE_CLOSE')
-  )
-}
-
-function brokenOff(model: string): CliError {
+/** The stream closed in order, but without its last frame. */
+function unfinished(model: string): CliError {
   return new CliError(
     `the connection broke before ${model} had finished its answer`,
     '`berth ps` shows whether Berth and the module are up.',

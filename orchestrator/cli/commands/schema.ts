@@ -1,8 +1,8 @@
-import { spawn } from 'node:child_process'
 import { Argument, type Command } from 'commander'
 import type { Context } from '../context.ts'
-import { CliError, UnreachableError } from '../failures.ts'
+import { UnreachableError } from '../failures.ts'
 import { examples } from '../help.ts'
+import { outputOf } from '../orchestrator-process.ts'
 
 /** `schema [config|module]`. */
 export function schemaCommand(program: Command, context: Context): void {
@@ -21,20 +21,7 @@ async function readSchema(context: Context, document: string): Promise<unknown> 
   try {
     return await context.api.json('GET', `/api/schemas/${document}`, { signal: context.signal })
   } catch (error) {
-    if (!(error instanceof UnreachableError) || context.target.given) throw error
+    if (!(error instanceof UnreachableError) || !context.target.local) throw error
   }
   return JSON.parse(await outputOf(context, ['--schema', document])) as unknown
-}
-
-function outputOf({ mainFile, signal }: Context, args: readonly string[]): Promise<string> {
-  return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [mainFile, ...args], { stdio: ['ignore', 'pipe', 'inherit'], signal })
-    const parts: string[] = []
-    child.stdout.setEncoding('utf8').on('data', (part: string) => parts.push(part))
-    child.on('error', reject)
-    child.on('close', (code) => {
-      if (code === 0) resolve(parts.join(''))
-      else reject(new CliError(`the orchestrator's program ended with exit code ${code}`))
-    })
-  })
 }

@@ -3,6 +3,7 @@ import { closeSync, mkdirSync, openSync, readFileSync } from 'node:fs'
 import path from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Command } from 'commander'
+import { type ApiClient, createClient } from '../client.ts'
 import type { Context, GlobalOptions } from '../context.ts'
 import { CliError } from '../failures.ts'
 import { examples } from '../help.ts'
@@ -24,26 +25,32 @@ export function upCommand(program: Command, context: Context): void {
     )
     .action(async (_options: unknown, command: Command) => {
       const { detach, json } = command.optsWithGlobals<GlobalOptions & { detach?: true }>()
-      const { api, out, target, signal } = context
-      if (target.given && process.env.BERTH_LISTEN === undefined) {
-        out.note(`berth: BERTH_URL says where to find Berth; where it listens, BERTH_LISTEN or berth.yaml say`)
-      }
-      if (await isHealthy(api, signal)) {
-        if (json) await out.print(`${JSON.stringify({ url: target.url, started: false })}\n`)
-        else out.note(`Berth is up already at ${target.url}`)
+      const { out, target } = context
+      const running = await findRunning(context)
+      if (running !== undefined) {
+        if (json) await out.print(`${JSON.stringify({ url: running, started: false })}\n`)
+        else out.note(`Berth is up already at ${running}`)
         return
       }
-      if (!detach) return context.setExitCode(await runInForeground(context, []))
-      const pid = await startDetached(context)
-      if (json) await out.print(`${JSON.stringify({ url: target.url, started: true, pid })}\n`)
-      else await out.print(`Berth is up at ${target.url} (process ${pid}, log ${logFile(target.data)})\n`)
+      if (!detach) return context.setExitCode(await runInForeground(context))
+      const url = target.localUrl
+      const pid = await startDetached(context, createClient(url, target.key))
+      if (json) await out.print(`${JSON.stringify({ url, started: true, pid })}\n`)
+      else await out.print(`Berth is up at ${url} (process ${pid}, log ${logFile(target.data)})\n`)
     })
+}
+
+/** The URL of an orchestrator that answers: where BERTH_URL says, or where one started here would listen. */
+async function findRunning({ api, target, signal }: Context): Promise<string | undefined> {
+  if (await isHealthy(api, signal)) return target.url
+  if (target.url === target.localUrl) return undefined
+  return (await isHealthy(createClient(target.localUrl, target.key), signal)) ? target.localUrl : undefined
 }
 
 const logFile = (data: string): string => path.join(data, 'berth.log')
 
 /** Starts the orchestrator in a session of its own and waits until it is ready; resolves with its process id. */
-async function startDetached({ api, target, mainFile, signal, out }: Context): Promise<number | undefined> {
+async function startDetached({ target, mainFile, signal, out }: Context, api: ApiClient): Promise<number | undefined> {
   mkdirSync(target.data, { recursive: true })
   const log = openSync(logFile(target.data), 'w', 0o600)
   const child = spawn(process.execPath, [mainFile], { detached: true, stdio: ['ignore', log, log] })

@@ -12,7 +12,7 @@ export async function checkAddress(api: ApiClient, target: Target, signal: Abort
     if (state.ready) return { name, level: 'ok', message: `up at ${target.url}` }
     return { name, level: 'fail', message: `up at ${target.url} but not ready: ${state.reason}` }
   }
-  if (target.given) {
+  if (target.url !== target.localUrl) {
     return {
       name,
       level: 'fail',
