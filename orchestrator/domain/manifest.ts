@@ -37,6 +37,8 @@ export interface ModuleManifest {
   readonly configuration?: JsonObject
   /** Variables for the module's process. */
   readonly env: Readonly<Record<string, string>>
+  /** Other modules that this one needs: id -> range of versions. */
+  readonly dependencies?: Readonly<Record<string, string>>
   /** Changes whenever anything that the container is made of changes: files, module.yaml, settings. */
   readonly contentHash: string
 }
