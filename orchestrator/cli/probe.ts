@@ -1,4 +1,5 @@
 import type { ApiClient } from './client.ts'
+import { UnreachableError } from './failures.ts'
 
 /** A look at an orchestrator gets an answer within this or counts as none. */
 const lookMs = 6_000
@@ -26,6 +27,7 @@ export async function readiness(api: ApiClient, signal: AbortSignal): Promise<Re
     const answer = await api.json<{ ready: boolean; reasons: readonly string[] }>('GET', '/readyz', options)
     return { ready: answer.ready, reason: answer.reasons.join('; ') }
   } catch (error) {
+    if (error instanceof UnreachableError) return { ready: false, reason: 'it does not answer yet' }
     return { ready: false, reason: error instanceof Error ? error.message : String(error) }
   }
 }

@@ -62,7 +62,7 @@ async function startDetached({ target, mainFile, signal, out }: Context, api: Ap
   child.unref()
   const limit = AbortSignal.timeout(readyMs)
   const until = AbortSignal.any([signal, limit])
-  let last = 'nothing answers yet'
+  let last = ''
   while (!until.aborted) {
     if (exit.code !== undefined) throw endedEarly(exit.code, target.data)
     const state = await readiness(api, until)

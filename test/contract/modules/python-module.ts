@@ -18,6 +18,10 @@ export interface Answer {
   readonly error?: string
 }
 
+/** Limits of a child process, below those of the test that waits for it. */
+const installMs = 280_000
+const inferMs = 100_000
+
 const run = promisify(execFile)
 const driver = path.join(import.meta.dirname, 'driver')
 const modules = path.join(import.meta.dirname, '../../../modules')
@@ -29,8 +33,8 @@ export async function installModule(name: string): Promise<InstalledModule> {
   const env = { ...process.env, PYTHONPATH: driver, PYTHONDONTWRITEBYTECODE: '1' }
   const remove = () => rm(environment, { recursive: true, force: true })
   try {
-    await run('python3', ['-m', 'venv', environment])
-    await run(python, [path.join(driver, 'install.py'), folder], { env, cwd: folder })
+    await run('python3', ['-m', 'venv', environment], { timeout: installMs })
+    await run(python, [path.join(driver, 'install.py'), folder], { env, cwd: folder, timeout: installMs })
   } catch (error) {
     await remove()
     throw error
@@ -39,7 +43,11 @@ export async function installModule(name: string): Promise<InstalledModule> {
     remove,
     infer: (model, requests) =>
       new Promise((resolve, reject) => {
-        const child = spawn(python, [path.join(driver, 'drive.py'), folder], { env, cwd: environment })
+        const child = spawn(python, [path.join(driver, 'drive.py'), folder], {
+          env,
+          cwd: environment,
+          timeout: inferMs,
+        })
         const output = { out: '', err: '' }
         child.stdout.setEncoding('utf8').on('data', (text: string) => (output.out += text))
         child.stderr.setEncoding('utf8').on('data', (text: string) => (output.err += text))

@@ -62,8 +62,8 @@ describe('without an orchestrator', () => {
   })
 
   it('down and schema do not act on this machine for one that is elsewhere', async () => {
-    // A name that can not exist (RFC 6761).
-    const elsewhere = { ...options, url: 'http://berth.invalid:8080' }
+    // Refused at once, and no name of this machine as far as the command knows.
+    const elsewhere = { ...options, url: 'http://0.0.0.0:1' }
     for (const command of ['down', 'schema']) {
       expect(await berth([command], elsewhere)).toMatchObject({ code: 1, stdout: '' })
     }
