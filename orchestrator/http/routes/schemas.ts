@@ -9,7 +9,7 @@ export interface PublishedSchemas {
 }
 
 /** The schemas that editors and `berth schema` take. */
-export function schemaRoutes(app: App, { schemas }: { readonly schemas: PublishedSchemas }): void {
+export function schemaRoutes(app: App, schemas: PublishedSchemas): void {
   app.get(
     '/api/schemas/:document',
     {
