@@ -24,7 +24,7 @@ export function processCapabilities(gpus: readonly GpuDevice[]): EngineCapabilit
         points: 15,
         finding: 'Modules are not kept from each other: one can signal another’s processes and read its data.',
       },
-      { points: 5, finding: 'Limits of processors and of the number of processes are not enforced.' },
+      { points: 10, finding: 'Limits of memory, processors and the number of processes are not enforced.' },
     ],
   }
 }

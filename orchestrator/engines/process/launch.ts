@@ -62,17 +62,12 @@ export function runnerLaunch(host: Host, launch: RunnerLaunch): Launch {
     marks,
     env: {
       ...hostVariables(host.env),
-      HOME: join(data, 'home'),
-      HF_HOME: join(host.paths.models, 'huggingface'),
-      TORCH_HOME: join(host.paths.models, 'torch'),
-      XDG_CACHE_HOME: join(host.paths.models, 'xdg'),
       NODE_COMPILE_CACHE: host.paths.compiled,
       ...threads(spec.limits.cpus),
       // On the machine itself a device is chosen by its id; inside, the chosen ones count from 0.
       CUDA_VISIBLE_DEVICES: launch.gpus.join(','),
       NVIDIA_VISIBLE_DEVICES: launch.gpus.length === 0 ? 'void' : launch.gpus.join(','),
       ...spec.env,
-      ...(spec.limits.memoryBytes === undefined ? {} : { BERTH_LIMIT_MEMORY_BYTES: String(spec.limits.memoryBytes) }),
       [runnerVariables.token]: spec.token,
       [runnerVariables.socket]: launch.socket,
       [runnerVariables.module]: JSON.stringify(configuration),

@@ -187,6 +187,7 @@ class ProcessEngine implements Engine {
       [...this.#workloads.values()].map((running) => this.stop(running.id, { graceMs: defaultGraceMs })),
     )
     await Promise.allSettled(this.#turns.values())
+    if (this.#runDirectory !== '') await rm(this.#runDirectory, { recursive: true, force: true })
   }
 
   async #open(): Promise<void> {
