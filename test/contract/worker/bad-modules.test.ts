@@ -11,17 +11,20 @@ describe('what a module does wrong', () => {
     ['fails', 'ValueError: the reason', 'raise ValueError("the reason")'],
     ['fails_at_once', "KeyError: 'at once'", 'raise KeyError("at once")'],
     ['exits', 'sys.exit(3)', 'sys.exit(3)'],
-  ])('an exception (%s) is INFERENCE_FAILED with message and traceback, and the slot goes on', async (what, message, line) => {
-    const worker = await start({ module: 'yields' })
-    const slot = await worker.openSlot()
-    const { error } = (await slot.infer('m', { do: what })).end
-    expect(error).toMatchObject({ code: 'INFERENCE_FAILED', origin: 'module', retryable: false })
-    expect(error?.message).toContain("module yields: inference of model 'm' failed")
-    expect(error?.message).toContain(message)
-    expect(error?.details?.traceback).toContain(line)
-    expect(error?.details?.traceback).not.toContain('berth_worker')
-    expect((await slot.infer('m', { do: 'texts' })).end).toEqual({ done: true })
-  })
+  ])(
+    'an exception (%s) is INFERENCE_FAILED with message and traceback, and the slot goes on',
+    async (what, message, line) => {
+      const worker = await start({ module: 'yields' })
+      const slot = await worker.openSlot()
+      const { error } = (await slot.infer('m', { do: what })).end
+      expect(error).toMatchObject({ code: 'INFERENCE_FAILED', origin: 'module', retryable: false })
+      expect(error?.message).toContain("module yields: inference of model 'm' failed")
+      expect(error?.message).toContain(message)
+      expect(error?.details?.traceback).toContain(line)
+      expect(error?.details?.traceback).not.toContain('berth_worker')
+      expect((await slot.infer('m', { do: 'texts' })).end).toEqual({ done: true })
+    },
+  )
 
   it.each(['out_of_memory', 'out_of_gpu_memory'])('%s is OUT_OF_MEMORY', async (what) => {
     const worker = await start({ module: 'yields' })

@@ -91,7 +91,10 @@ describe('services_manager', () => {
   it('loads, offloads, asks for configurations without private keys, and for services', async () => {
     const worker = await caller('{"m":{"a":1,"_private_x":2}}')
     const reply = worker.infer('m', { do: 'others' })
-    const values: Record<string, unknown> = { configuration: { b: 1, _secret: 2, inner: { _x: 1, y: 2 } }, installed: true }
+    const values: Record<string, unknown> = {
+      configuration: { b: 1, _secret: 2, inner: { _x: 1, y: 2 } },
+      installed: true,
+    }
     for (let index = 0; index < 4; index++) {
       await vi.waitFor(() => expect(worker.calls.length).toBe(index + 1))
       const call = worker.calls[index]

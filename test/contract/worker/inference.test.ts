@@ -137,7 +137,8 @@ describe('inference', () => {
     const worker = await yields()
     expect(textOf((await worker.infer('m', doing('prints'))).chunks)).toBe('ok')
     await vi.waitFor(() => {
-      for (const line of ['to standard output', 'to standard error', 'raw bytes']) expect(worker.printed).toContain(line)
+      for (const line of ['to standard output', 'to standard error', 'raw bytes'])
+        expect(worker.printed).toContain(line)
     })
   })
 })

@@ -1,3 +1,10 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { describe, expect, it, vi } from 'vitest'
 import { findPythons } from './pythons.ts'
 import { textOf, workers } from './support.ts'
@@ -35,6 +42,27 @@ describe('life of a worker', () => {
     await vi.waitFor(() => expect(worker.printed).toContain('offloaded m'))
   })
 
+  it.skipIf(process.platform !== 'linux')(
+    'dies with a runner that is killed, even when the module holds on',
+    async () => {
+      const folder = await mkdtemp(join(tmpdir(), 'berth-runner-'))
+      const runner = spawn(process.execPath, [fileURLToPath(new URL('dying-runner.ts', import.meta.url))], {
+        env: { ...process.env, TMPDIR: folder },
+        stdio: ['ignore', 'pipe', 'inherit'],
+      })
+      try {
+        const [line] = (await once(runner.stdout.setEncoding('utf8'), 'data')) as [string]
+        const pid = Number(line)
+        expect(isAlive(pid)).toBe(true)
+        runner.kill('SIGKILL')
+        await vi.waitFor(() => expect(isAlive(pid)).toBe(false), 5_000)
+      } finally {
+        runner.kill('SIGKILL')
+        await rm(folder, { recursive: true, force: true })
+      }
+    },
+  )
+
   it('ends within its limit when the control connection ends during a load that never returns', async () => {
     const worker = await start({ module: 'loads', callMs: 200 })
     void worker.load('{"m":{"do":"hang"}}')
@@ -43,3 +71,12 @@ describe('life of a worker', () => {
     expect(await worker.exited).toEqual({ code: 1, signal: null })
   })
 })
+
+/** A process that has ended but is not reaped yet counts as gone. */
+function isAlive(pid: number): boolean {
+  try {
+    return !/^State:\s+[ZX]/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'))
+  } catch {
+    return false
+  }
+}

@@ -19,8 +19,8 @@ export function textOf(chunks: readonly Record<string, unknown>[]): string {
   return chunks.map((chunk) => (chunk.response as { text?: string }).text ?? '').join('')
 }
 
-/** `extra` of the only chunk. */
-export function extraOf(chunks: readonly Record<string, unknown>[]): Record<string, unknown> {
-  const [chunk] = chunks
-  return (chunk?.response as { extra: Record<string, unknown> }).extra
+/** `extra` of the first chunk. */
+export function extraOf([chunk]: readonly Record<string, unknown>[]): Record<string, unknown> {
+  const response = chunk?.response as { extra: Record<string, unknown> } | undefined
+  return response?.extra ?? {}
 }

@@ -3,7 +3,6 @@
 import multiprocessing
 import os
 import subprocess
-import sys
 
 
 def SERVICE_LOAD_MODELS(models):
@@ -35,9 +34,9 @@ def SERVICE_INFERENCE(name, config, parameters):
         yield {"extra": {"child": child}}
         return
     if parameters.get("do") == "descriptors":
-        # All that a program gets beyond its three streams, close_fds or not.
-        program = "import os; print(len([fd for fd in os.listdir('/proc/self/fd') if int(fd) > 2]) - 1)"
-        answer = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, close_fds=False, check=True)
+        # The sockets that a program gets beyond its three streams, close_fds or not.
+        program = "ls -l /proc/self/fd | grep -c ' [0-9]* -> socket' || true"
+        answer = subprocess.run(program, shell=True, capture_output=True, close_fds=False, check=True)
         yield {"extra": {"inherited": int(answer.stdout)}}
         return
     try:

@@ -1,0 +1,2 @@
+def Install(a):
+    raise ValueError("no network")

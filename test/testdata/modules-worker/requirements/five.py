@@ -1,0 +1,2 @@
+def Install(a, b, c, d, e):
+    pass

@@ -1,0 +1,2 @@
+def Install(Env=None, Args=[]):
+    print("two", Env, Args)
