@@ -3,7 +3,7 @@
  */
 import { performance } from 'node:perf_hooks'
 import { createCatalogWatcher } from './catalog/watcher.ts'
-import { manifestSchema } from './catalog/manifest-schema.ts'
+import { manifestSchema } from './catalog/module-yaml.ts'
 import type { Config } from './config/config.ts'
 import { configSchema } from './config/schema.ts'
 import { systemClock } from './domain/clock.ts'
@@ -28,7 +28,7 @@ import type { Instance } from './lifecycle/workload.ts'
 import { AddedModules } from './reconcile/added-modules.ts'
 import { DesiredSource } from './reconcile/desired-source.ts'
 import { type EngineWatch, watchEngine } from './reconcile/engine-watch.ts'
-import { findModel, findModelOf, findModule } from './reconcile/model-routes.ts'
+import { findModel, findModelOf } from './reconcile/model-routes.ts'
 import { createModelService, createModuleService } from './reconcile/module-service.ts'
 import { Supervisor } from './reconcile/supervisor.ts'
 import { createStore, type Store } from './store/store.ts'
@@ -161,16 +161,24 @@ async function compose(options: AppOptions, store: Store, telemetry: Telemetry, 
     installed: (id: string) => supervisor.records.has(id),
   }
   const desired = new DesiredSource(config, store, (state) => supervisor.apply(state))
-  const catalog = await createCatalogWatcher({ config, onChange: (entries) => desired.setFolders(entries), signal: stop.signal })
+  const catalog = createCatalogWatcher({
+    modulesFolder: config.modules,
+    extraFolders: store.modules.list().flatMap(({ source }) => (source.kind === 'folder' ? [source.path] : [])),
+    settings: config.moduleSettings,
+    defaults: { queue: config.queue },
+    onChange: (entries) => desired.setFolders(entries),
+    onProblem: (error) => logger.warn(error.details, error.message),
+  })
   const added = new AddedModules({
     config,
     store,
     desired,
     inspectImage,
     exists: (id) => supervisor.records.has(id),
-    rescan: () => catalog.rescan(),
+    scan: (extraFolders) => catalog.update({ extraFolders }),
     now: () => new Date(),
   })
+  await catalog.start()
   watch = watchEngine({
     engine,
     supervisor,

@@ -4,7 +4,7 @@
  */
 import { fileURLToPath } from 'node:url'
 import { type RunningApp, startApp, sweep } from './app.ts'
-import { manifestSchema } from './catalog/manifest-schema.ts'
+import { manifestSchema } from './catalog/module-yaml.ts'
 import { loadConfig } from './config/load.ts'
 import { configSchema } from './config/schema.ts'
 import { BerthError } from './domain/errors.ts'

@@ -1,13 +1,13 @@
-import { randomUUID } from 'node:crypto'
-import { cp, mkdir, rename, rm, stat } from 'node:fs/promises'
-import { basename, join, resolve } from 'node:path'
-import { manifestFromImage, type ImageFacts } from '../catalog/image.ts'
+import { stat } from 'node:fs/promises'
+import { resolve } from 'node:path'
+import type { CatalogEntry } from '../catalog/catalog.ts'
+import { type ImageFacts, manifestFromImage } from '../catalog/image.ts'
 import type { Config } from '../config/config.ts'
 import { BerthError, toBerthError } from '../domain/errors.ts'
 import type { Store } from '../store/store.ts'
 import type { DesiredSource } from './desired-source.ts'
 
-/** Modules that a user adds by name: images, and folders that are copied into the modules folder. */
+/** Modules that a user adds by name: images, and folders elsewhere on this machine, which stay where they are. */
 export interface AddedModulesOptions {
   readonly config: Config
   readonly store: Store
@@ -16,8 +16,8 @@ export interface AddedModulesOptions {
   readonly inspectImage: (reference: string, signal: AbortSignal) => Promise<ImageFacts>
   /** Is there a module of this id? */
   readonly exists: (id: string) => boolean
-  /** Reads the modules folder now. */
-  readonly rescan: () => Promise<void>
+  /** Reads the modules folder and these folders; resolves with what they hold. */
+  readonly scan: (extraFolders: readonly string[]) => Promise<readonly CatalogEntry[]>
   readonly now: () => Date
 }
 
@@ -33,11 +33,13 @@ export class AddedModules {
   /** Resolves with the id once the module is known and stays known. Nothing is kept of one that is refused. */
   async add(source: string, signal: AbortSignal): Promise<string> {
     if (/^(git@|git\+|https?:\/\/)/.test(source)) {
-      throw new BerthError('REQUEST_INVALID', `Modules can't be added from ${source} yet; clone it and add the folder's path.`, { field: 'source' })
+      const message = `Modules can't be added from ${source} yet; clone it and add the folder's path.`
+      throw new BerthError('REQUEST_INVALID', message, { field: 'source' })
     }
-    if (/^[./~]/.test(source)) return this.#addFolder(source)
+    if (/^[./~]/.test(source)) return this.#addFolder(resolve(source))
     if (!imageReference.test(source)) {
-      throw new BerthError('REQUEST_INVALID', `\`${source}\` is neither an image reference nor a path (which begins with / or ./).`, { field: 'source' })
+      const message = `\`${source}\` is neither an image reference nor a path (which begins with / or ./).`
+      throw new BerthError('REQUEST_INVALID', message, { field: 'source' })
     }
     return this.#addImage(source, signal)
   }
@@ -46,71 +48,75 @@ export class AddedModules {
     const { store, desired, exists, now } = this.#options
     const manifest = await this.#readImage(reference, signal)
     const known = store.modules.list().find(({ id }) => id === manifest.id)
-    if (!known && exists(manifest.id)) {
+    if (known?.source.kind !== 'image' && exists(manifest.id)) {
       const message = `The image ${reference} calls its module ${manifest.id}, and a module of that id is there already.`
-      throw new BerthError('DEPENDENCY_CONFLICT', message, { module: manifest.id, remedy: `Rename or remove the other ${manifest.id} first.` })
+      const remedy = `Rename or remove the other ${manifest.id} first.`
+      throw new BerthError('DEPENDENCY_CONFLICT', message, { module: manifest.id, remedy })
     }
-    store.modules.put({ id: manifest.id, source: { kind: 'image', reference }, addedAt: now().toISOString(), addedBy: 'api' })
-    desired.setImage({ id: manifest.id, manifest })
+    const source = { kind: 'image', reference } as const
+    store.modules.put({ id: manifest.id, source, addedAt: now().toISOString(), addedBy: 'api' })
+    desired.setImage({ id: manifest.id, source, manifest })
     return manifest.id
   }
 
   async #readImage(reference: string, signal: AbortSignal) {
-    const facts = await this.#options.inspectImage(reference, signal)
-    return manifestFromImage(reference, facts, this.#options.config.moduleSettings)
+    const { config, inspectImage } = this.#options
+    const facts = await inspectImage(reference, signal)
+    return manifestFromImage(reference, facts, { settings: config.moduleSettings, defaults: { queue: config.queue } })
   }
 
-  /** Copied beside its final place and renamed, so that a half copy is never seen as a module. */
-  async #addFolder(source: string): Promise<string> {
-    const { config, store, exists, rescan, now } = this.#options
-    const from = resolve(source)
-    const id = basename(from)
-    const found = await stat(from).catch(() => undefined)
+  async #addFolder(path: string): Promise<string> {
+    const { store, scan, exists, now } = this.#options
+    const found = await stat(path).catch(() => undefined)
     if (!found?.isDirectory()) {
-      throw new BerthError('REQUEST_INVALID', `${source} is no folder on the machine where Berth runs.`, { field: 'source' })
+      const message = `${path} is no folder on the machine where Berth runs.`
+      throw new BerthError('REQUEST_INVALID', message, { field: 'source' })
     }
-    if (exists(id)) throw new BerthError('DEPENDENCY_CONFLICT', `A module ${id} is there already.`, { module: id })
-    const draft = join(config.modules, `.adding-${randomUUID()}`)
-    const path = join(config.modules, id)
-    try {
-      await mkdir(config.modules, { recursive: true })
-      await cp(from, draft, { recursive: true, errorOnExist: true })
-      await rename(draft, path)
-    } catch (error) {
-      await rm(draft, { recursive: true, force: true })
-      throw error
+    const before = this.extraFolders()
+    const entries = await scan([...before, path])
+    const entry = entries.find(({ source }) => source.kind === 'folder' && source.path === path)
+    const taken = entry && store.modules.list().some(({ id, source }) => id === entry.id && source.kind === 'image')
+    if (!entry?.manifest || taken) {
+      await scan(before)
+      if (entry?.error) throw entry.error
+      const id = entry?.id ?? path
+      throw new BerthError('DEPENDENCY_CONFLICT', `A module ${id} is there already.`, { module: id })
     }
-    store.modules.put({ id, source: { kind: 'folder', path }, addedAt: now().toISOString(), addedBy: 'api' })
-    await rescan()
-    return id
+    if (!exists(entry.id)) throw new BerthError('INTERNAL', `Module ${entry.id} was read and is not listed.`, { module: entry.id })
+    store.modules.put({ id: entry.id, source: { kind: 'folder', path }, addedAt: now().toISOString(), addedBy: 'api' })
+    return entry.id
   }
 
-  /** Forgets an added module and deletes the copy that Berth made; a folder that a user put there is theirs. */
+  /** Folders that were added by their path. */
+  extraFolders(): readonly string[] {
+    return this.#options.store.modules.list().flatMap(({ source }) => (source.kind === 'folder' ? [source.path] : []))
+  }
+
+  /** Forgets an added module; no folder of a user is ever deleted. */
   async remove(id: string): Promise<void> {
-    const { store, desired, rescan } = this.#options
+    const { store, desired, scan } = this.#options
     const added = store.modules.list().find((module) => module.id === id)
     if (!added) {
-      const message = `Module ${id} is a folder that Berth did not put there: take it out of the modules folder yourself, or disable it.`
+      const message = `Module ${id} is a folder in the modules folder: take it out of there, or disable it.`
       throw new BerthError('FORBIDDEN', message, { module: id, remedy: `berth disable ${id}` })
     }
     store.modules.remove(id)
     store.disabled.set(id, false)
-    if (added.source.kind === 'image') return desired.removeImage(id)
-    await rm(added.source.path, { recursive: true, force: true })
-    await rescan()
+    if (added.source.kind === 'image') desired.removeImage(id)
+    else await scan(this.extraFolders())
   }
 
   /** At the start: every added image gets its manifest back; one that can't be read is listed with its error. */
   async restore(signal: AbortSignal): Promise<void> {
     const { store, desired } = this.#options
-    const images = store.modules.list().flatMap(({ id, source }) => (source.kind === 'image' ? [{ id, reference: source.reference }] : []))
     await Promise.all(
-      images.map(async ({ id, reference }) => {
+      store.modules.list().map(async ({ id, source }) => {
+        if (source.kind !== 'image') return
         try {
-          const manifest = await this.#readImage(reference, signal)
-          desired.setImage({ id, manifest: { ...manifest, id } })
+          const manifest = await this.#readImage(source.reference, signal)
+          desired.setImage({ id, source, manifest: { ...manifest, id } })
         } catch (error) {
-          desired.setImage({ id, source: reference, format: 'image', error: toBerthError(error) })
+          desired.setImage({ id, source, error: toBerthError(error) })
         }
       }),
     )

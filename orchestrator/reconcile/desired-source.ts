@@ -1,9 +1,10 @@
-import type { CatalogEntry } from '../catalog/entry.ts'
+import type { CatalogEntry } from '../catalog/catalog.ts'
 import { resolveModels } from '../catalog/models.ts'
 import type { Config } from '../config/config.ts'
+import type { BerthError } from '../domain/errors.ts'
 import type { ModuleManifest } from '../domain/manifest.ts'
 import type { Store } from '../store/store.ts'
-import type { DesiredModule, DesiredState } from './supervisor.ts'
+import type { DesiredState } from './supervisor.ts'
 
 /** Folders, added images, configuration and the store's switches, put together to one desired state. */
 export class DesiredSource {
@@ -11,7 +12,7 @@ export class DesiredSource {
   readonly #store: Store
   readonly #onChange: (desired: DesiredState) => void
   #folders: readonly CatalogEntry[] = []
-  readonly #images = new Map<string, DesiredModule>()
+  readonly #images = new Map<string, CatalogEntry>()
 
   constructor(config: Config, store: Store, onChange: (desired: DesiredState) => void) {
     this.#config = config
@@ -24,8 +25,8 @@ export class DesiredSource {
     this.refresh()
   }
 
-  setImage(module: DesiredModule): void {
-    this.#images.set(module.id, module)
+  setImage(entry: CatalogEntry): void {
+    this.#images.set(entry.id, entry)
     this.refresh()
   }
 
@@ -41,11 +42,15 @@ export class DesiredSource {
 
   #build(): DesiredState {
     // A folder wins over an image of the same id: adding such an image is refused, a later folder is the user's own act.
-    const modules = new Map<string, DesiredModule>(this.#images)
+    const modules = new Map<string, CatalogEntry>(this.#images)
     for (const entry of this.#folders) modules.set(entry.id, entry)
     const manifests: ModuleManifest[] = []
-    for (const module of modules.values()) if ('manifest' in module) manifests.push(module.manifest)
-    const { models, aliases, problems } = resolveModels(this.#config, manifests)
+    const broken = new Map<string, BerthError>()
+    for (const { id, manifest, error } of modules.values()) {
+      if (manifest) manifests.push(manifest)
+      else broken.set(id, error)
+    }
+    const { models, aliases, problems } = resolveModels(this.#config, manifests, broken)
     return { modules: [...modules.values()], models, aliases, modelErrors: problems, disabled: this.#store.disabled.list() }
   }
 }

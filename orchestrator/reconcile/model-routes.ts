@@ -20,9 +20,7 @@ export function findModule(supervisor: Supervisor, id: string): ModuleWriter {
     throw new BerthError('MODULE_NOT_FOUND', `There is no module ${id}; see: berth ps`, { module: id })
   }
   if (record.writer) return record.writer
-  throw 'error' in record.desired
-    ? record.desired.error
-    : new BerthError('INTERNAL', `Module ${id} has neither a manifest nor an error.`, { module: id })
+  throw record.desired.error ?? new BerthError('INTERNAL', `Module ${id} has neither a manifest nor an error.`, { module: id })
 }
 
 /** A model by its name or alias, whichever module it belongs to. */

@@ -30,14 +30,14 @@ export function createModuleService(options: ModuleServiceOptions) {
 
   const view = (record: ModuleRecord): ModuleView => {
     const { desired, writer, id } = record
-    const error = 'error' in desired ? desired.error : undefined
+    const { error, source } = desired
     if (writer) return moduleView(writer.state, capabilities(), error)
     return {
       id,
-      format: ('format' in desired && desired.format) || 'service',
+      format: source.kind === 'image' ? 'image' : 'service',
       desired: supervisor.desired.disabled.has(id) ? 'disabled' : 'enabled',
       state: 'failed',
-      source: 'source' in desired ? desired.source : id,
+      source: source.kind === 'image' ? source.reference : source.path,
       replicas: [],
       models: [],
       ...(error ? { error: error.toBody() } : {}),
@@ -118,7 +118,7 @@ export function createModelService({ supervisor }: { readonly supervisor: Superv
     const record = supervisor.records.get(definition.module)
     if (record?.writer && !error) return modelView(definition, record.writer.state)
     const missing = new BerthError('MODULE_NOT_FOUND', `Its module ${definition.module} is not there (yet).`, { module: definition.module, model })
-    const reason = error ?? (record && 'error' in record.desired ? record.desired.error : missing)
+    const reason = error ?? record?.desired.error ?? missing
     return { name, module: definition.module, state: 'failed', replicas: [], queued: 0, inflight: 0, error: reason.toBody() }
   }
 

@@ -1,5 +1,6 @@
+import type { CatalogEntry } from '../catalog/catalog.ts'
 import type { Clock } from '../domain/clock.ts'
-import { BerthError } from '../domain/errors.ts'
+import type { BerthError } from '../domain/errors.ts'
 import type { ModelDefinition, ModuleManifest } from '../domain/manifest.ts'
 import type { Engine, ObservedWorkload } from '../engines/engine.ts'
 import type { Effects, LifecycleObserver } from '../lifecycle/effects.ts'
@@ -9,13 +10,8 @@ import { type KnownModule, plan } from './plan.ts'
 
 /** Keeps one writer per module in step with what is desired, and the engine in step with the writers. */
 
-/** A module as the catalog found it: usable, or with the error that says why not. */
-export type DesiredModule =
-  | { readonly id: string; readonly manifest: ModuleManifest }
-  | { readonly id: string; readonly source: string; readonly error: BerthError; readonly format?: ModuleManifest['format'] }
-
 export interface DesiredState {
-  readonly modules: readonly DesiredModule[]
+  readonly modules: readonly CatalogEntry[]
   /** Models that can be asked for by name, of modules that are there and of modules that are not. */
   readonly models: ReadonlyMap<string, ModelDefinition>
   /** alias -> model */
@@ -27,7 +23,7 @@ export interface DesiredState {
 export interface ModuleRecord {
   readonly id: string
   /** What the catalog says now. */
-  desired: DesiredModule
+  desired: CatalogEntry
   /** Absent while there has been no usable manifest. A later bad edit keeps the last good one at work. */
   writer: ModuleWriter | undefined
   /** Fingerprint of the definition that the writer has. */
@@ -75,7 +71,7 @@ export class Supervisor {
       const record = this.#modules.get(module.id) ?? { id: module.id, desired: module, writer: undefined, fingerprint: '' }
       this.#modules.set(module.id, record)
       record.desired = module
-      if ('manifest' in module) this.#define(record, module.manifest, desired)
+      if (module.manifest) this.#define(record, module.manifest, desired)
     }
     for (const record of [...this.#modules.values()]) if (!seen.has(record.id)) this.#remove(record)
   }
