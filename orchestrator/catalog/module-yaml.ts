@@ -55,7 +55,7 @@ export const ModuleDocument = Type.Object(
         description: 'What its models are for: chat, completion, embedding, image, speech, transcription ...',
       }),
     ),
-    models: Type.Optional(Type.Union([Models, ModelNames])),
+    models: Type.Optional(Type.Union([Models, ModelNames], { description: 'Models that the module offers.' })),
     dependencies: Type.Optional(
       Type.Object(
         {},

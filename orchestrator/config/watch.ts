@@ -1,4 +1,4 @@
-import { unwatchFile, watchFile } from 'node:fs'
+import { statSync } from 'node:fs'
 import { isDeepStrictEqual } from 'node:util'
 import { type BerthError, toBerthError } from '../domain/errors.ts'
 import type { Config } from './config.ts'
@@ -27,7 +27,11 @@ export function watchConfig({
 }: ConfigWatcherOptions): () => void {
   const file = configFile(source)
   let known = current
-  const listener = (): void => {
+  let state: string | undefined
+  const look = (): void => {
+    const found = stateOf(file)
+    if (found === state) return
+    state = found
     try {
       const config = loadConfig(source)
       if (isDeepStrictEqual(config, known)) return
@@ -37,8 +41,15 @@ export function watchConfig({
       onProblem(toBerthError(error))
     }
   }
-  watchFile(file, { interval: intervalMs, persistent: false }, listener)
-  return () => unwatchFile(file, listener)
+  const timer = setInterval(look, intervalMs)
+  timer.unref()
+  return () => clearInterval(timer)
+}
+
+/** Differs whenever the file was written, replaced or removed. */
+function stateOf(file: string): string {
+  const info = statSync(file, { bigint: true, throwIfNoEntry: false })
+  return info === undefined ? 'none' : [info.ino, info.size, info.mtimeNs, info.ctimeNs].join(' ')
 }
 
 /** Keys that only a restart of Berth applies. */
