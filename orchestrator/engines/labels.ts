@@ -10,4 +10,6 @@ export const labels = {
   /** On images and on containers that somebody else runs: the version of the runner protocol. */
   protocol: 'dev.berth.protocol',
   environment: 'dev.berth.environment',
+  /** Ids of the devices that a workload was given, separated by commas. */
+  gpus: 'dev.berth.gpus',
 } as const

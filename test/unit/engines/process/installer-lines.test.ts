@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { parseLine } from '../../../../orchestrator/engines/process/installer.ts'
+import { parseLine } from '../../../../orchestrator/engines/installer-output.ts'
 
 describe("an installer's line", () => {
   it.each([
