@@ -1,4 +1,5 @@
 import { rmSync } from 'node:fs'
+import type { Server } from 'node:http'
 import { flushCompileCache } from 'node:module'
 import { CallBook } from './calls.ts'
 import { messageOf } from './errors.ts'
@@ -8,13 +9,15 @@ import { ModelGate } from './model-gate.ts'
 import { runtimeFiles } from './runtime-files.ts'
 import { createRunnerServer } from './server.ts'
 import { serviceConfiguration } from './service-configuration.ts'
-import { readSettings } from './settings.ts'
+import { readSettings, type Settings } from './settings.ts'
 import { WorkerLink } from './worker/link.ts'
 import { Supervisor } from './worker/supervisor.ts'
 
 /** Start of the runner in a module's container: settings, server, worker; then the signals that end it. */
 const mostSlots = 256
 const flushMs = 1_000
+/** When the start's garbage is cleared away. */
+const startedMs = 1_000
 const pollMs = 20
 
 await main()
@@ -57,7 +60,7 @@ async function run(log: LogSink): Promise<void> {
   const gate = new ModelGate((model) => simultaneous(module.models[model]))
   const memory = startMemoryCare()
   let stopping = false
-  const app = createRunnerServer({
+  const server = createRunnerServer({
     module,
     supervisor,
     gate,
@@ -75,7 +78,7 @@ async function run(log: LogSink): Promise<void> {
     const end = Date.now() + module.drainMs
     while (gate.inflight > 0 && Date.now() < end) await delay(pollMs)
     await supervisor.stop(module.callMs)
-    await Promise.race([app.close(), delay(flushMs)])
+    await Promise.race([closed(server), delay(flushMs)])
     await log.flush(flushMs)
     process.exit(0)
   }
@@ -86,13 +89,28 @@ async function run(log: LogSink): Promise<void> {
     process.stdin.resume()
   }
 
-  if ('socket' in listen) {
-    rmSync(listen.socket, { force: true })
-    await app.listen({ path: listen.socket })
-  } else await app.listen({ host: '0.0.0.0', port: listen.port })
   supervisor.start()
+  await listenOn(server, listen)
   flushCompileCache()
-  collect()
+  setTimeout(collect, startedMs).unref()
+}
+
+/** Takes the place of a socket that a killed runner left behind. */
+function listenOn(server: Server, where: Settings['listen']): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject)
+    if ('port' in where) return server.listen(where.port, '0.0.0.0', resolve)
+    rmSync(where.socket, { force: true })
+    return server.listen(where.socket, resolve)
+  })
+}
+
+/** What is being written still goes out. */
+function closed(server: Server): Promise<void> {
+  return new Promise((resolve) => {
+    server.close(() => resolve())
+    server.closeIdleConnections()
+  })
 }
 
 /** How many inferences of a model may run at once, by its configuration. */

@@ -1,21 +1,18 @@
 import type { IncomingMessage } from 'node:http'
 import { ndjson } from '../../constants.ts'
 import type { OutgoingCall } from '../../protocol.ts'
-import type { RunnerApp, RunnerContext } from '../context.ts'
+import type { RunnerContext } from '../context.ts'
 import { isRecord, RunnerError } from '../errors.ts'
 import { callerLeft } from '../replies.ts'
+import type { Exchange, Routes } from '../router.ts'
 
 /** GET /calls and POST /calls/:id: the channel on which the module's calls to other models leave and their results come. */
 const aliveMs = 5_000
 /** Chunks carry files as base64; a line beyond this is none. */
 const longestLine = 256 * 1024 * 1024
 
-export function callRoutes(app: RunnerApp, context: RunnerContext): void {
-  const { calls } = context
-
-  app.get('/calls', (_request, reply) => {
-    reply.hijack()
-    const response = reply.raw
+export function callRoutes({ calls }: RunnerContext): Routes {
+  function open({ response }: Exchange): void {
     response.writeHead(200, { 'content-type': ndjson })
     response.flushHeaders()
     const alive = setInterval(() => response.write('\n'), aliveMs)
@@ -28,15 +25,16 @@ export function callRoutes(app: RunnerApp, context: RunnerContext): void {
       calls.detach(channel)
     })
     calls.attach(channel)
-  })
+  }
 
-  app.post<{ Params: { id: string } }>('/calls/:id', async (request, reply) => {
-    const { id } = request.params
+  async function answer({ request, response, parameter: id }: Exchange): Promise<object> {
     const abandoned = calls.answer(id)
-    if (abandoned === undefined) throw givenUp()
-    const left = callerLeft(reply.raw)
+    if (abandoned === undefined) {
+      request.resume()
+      throw givenUp()
+    }
     try {
-      for await (const line of readLines(request.raw, AbortSignal.any([abandoned, left]))) {
+      for await (const line of readLines(request, AbortSignal.any([abandoned, callerLeft(response)]))) {
         const frame: unknown = JSON.parse(line)
         const last = isRecord(frame) && ('done' in frame || 'error' in frame)
         await calls.result(id, line, last)
@@ -45,14 +43,16 @@ export function callRoutes(app: RunnerApp, context: RunnerContext): void {
     } catch (error) {
       if (abandoned.aborted) throw givenUp()
       calls.fail(id, new RunnerError('STREAM_INTERRUPTED', 'The answer of another model could not be read to its end.'))
-      if (error instanceof SyntaxError)
-        throw new RunnerError('REQUEST_INVALID', `A line of the result is not JSON: ${error.message}`)
-      throw error
+      throw error instanceof SyntaxError
+        ? new RunnerError('REQUEST_INVALID', `A line is not JSON: ${error.message}`)
+        : error
     }
     if (abandoned.aborted) throw givenUp()
     calls.fail(id, new RunnerError('STREAM_INTERRUPTED', 'The answer of another model ended without its last line.'))
     throw new RunnerError('REQUEST_INVALID', 'The result ended without a line that has `done` or `error`.')
-  })
+  }
+
+  return { 'GET /calls': open, 'POST /calls/*': answer }
 }
 
 /** Answered as 410: the module does not wait for this result any more. */

@@ -18,7 +18,6 @@ export function inferHandler(context: RunnerContext): (request: IncomingMessage,
 
 async function infer(context: RunnerContext, request: IncomingMessage, response: ServerResponse): Promise<void> {
   const { gate, supervisor } = context
-  context.admit(request.headers.authorization)
   const body = await readBody(request, context.bodyLimit)
   const model = modelOf(body)
   if (!gate.enter(model)) await gate.enterLater(model, callerLeft(response))

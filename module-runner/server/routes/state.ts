@@ -1,13 +1,12 @@
 import { protocolVersion } from '../../constants.ts'
 import type { HealthAnswer } from '../../protocol.ts'
-import type { RunnerApp, RunnerContext } from '../context.ts'
+import type { RunnerContext } from '../context.ts'
 import { RunnerError } from '../errors.ts'
+import type { Routes } from '../router.ts'
 
 /** GET /health and /describe, and POST /call, which service modules do not have. None of them asks the worker. */
-export function stateRoutes(app: RunnerApp, context: RunnerContext): void {
-  const { supervisor, gate, module } = context
-
-  app.get('/health', (): HealthAnswer => {
+export function stateRoutes({ supervisor, gate, module }: RunnerContext): Routes {
+  function health(): HealthAnswer {
     const { failure } = supervisor
     return {
       protocol: protocolVersion,
@@ -17,12 +16,15 @@ export function stateRoutes(app: RunnerApp, context: RunnerContext): void {
       ...(failure === undefined ? {} : { error: failure.toWire() }),
       workerRestarts: supervisor.restarts,
     }
-  })
+  }
 
-  app.get('/describe', () => ({ id: module.id, format: module.format, models: Object.keys(module.models) }))
-
-  app.post('/call', () => {
-    const message = `Module ${module.id} is a service module: it answers inferences and has nothing that can be called.`
-    throw new RunnerError('ENGINE_UNSUPPORTED', message, { module: module.id })
-  })
+  return {
+    'GET /health': health,
+    'GET /describe': () => ({ id: module.id, format: module.format, models: Object.keys(module.models) }),
+    'POST /call': ({ request }) => {
+      request.resume()
+      const message = `Module ${module.id} is a service module: it answers inferences and has nothing that can be called.`
+      throw new RunnerError('ENGINE_UNSUPPORTED', message, { module: module.id })
+    },
+  }
 }
