@@ -19,9 +19,14 @@ export type OnMove = (replica: Replica, from: ReplicaState, cause: string) => vo
  * generation that is no longer the current one are dropped.
  */
 export function apply(state: ModuleState, event: LifecycleEvent, moment: Moment, onMove: OnMove): void {
+  fold(state, event, moment, onMove)
+  forgetQueueTimes(state)
+}
+
+function fold(state: ModuleState, event: LifecycleEvent, moment: Moment, onMove: OnMove): void {
   switch (event.type) {
     case 'define':
-      markStale(state, event.definition)
+      noteChanges(state, event.definition)
       state.definition = event.definition
       if (state.preparation.specHash !== event.definition.specHash) {
         state.preparation = { specHash: event.definition.specHash, state: 'needed' }
@@ -50,7 +55,8 @@ export function apply(state: ModuleState, event: LifecycleEvent, moment: Moment,
     case 'operate':
       state.operations.push(event.operation)
       if (event.operation.kind === 'load') {
-        for (const [model, configuration] of Object.entries(event.operation.models)) state.adhoc.set(model, configuration)
+        for (const [model, configuration] of Object.entries(event.operation.models))
+          state.adhoc.set(model, configuration)
       }
       return
     case 'abandon':
@@ -65,9 +71,16 @@ export function apply(state: ModuleState, event: LifecycleEvent, moment: Moment,
       return
     case 'prepare-failed':
       if (event.specHash !== state.preparation.specHash) return
-      state.preparation = { specHash: event.specHash, state: 'failed', error: event.error }
+      state.preparation = {
+        specHash: event.specHash,
+        state: 'failed',
+        error: event.error,
+        progress: state.preparation.progress,
+      }
       fail(state, event.error, moment)
-      doomWaiters(state, event.error)
+      // An older generation that still serves goes on doing so.
+      if (![...state.replicas.values()].some((replica) => isLive(replica) && !replica.drain))
+        doomAll(state, event.error)
       return
     case 'tick':
       return
@@ -76,7 +89,12 @@ export function apply(state: ModuleState, event: LifecycleEvent, moment: Moment,
       if (!replica || replica.generation !== event.generation) return
       replica.workload = event.workload
       setModels(replica, event.models, moment)
-      move(replica, replica.models.size > 0 ? 'ready' : 'idle', 'adopted: it was running when the orchestrator started', onMove)
+      move(
+        replica,
+        replica.models.size > 0 ? 'ready' : 'idle',
+        'adopted: it was running when the orchestrator started',
+        onMove,
+      )
       return
     }
     default:
@@ -92,37 +110,46 @@ function applyToReplica(state: ModuleState, event: ReplicaEvent, moment: Moment,
   const nowMs = moment.nowMs
   switch (event.type) {
     case 'release': {
-      const loaded = replica.models.get(event.model)
-      if (loaded) {
-        loaded.inflight = Math.max(0, loaded.inflight - 1)
-        loaded.lastUsedMs = nowMs
-      }
+      event.loaded.inflight = Math.max(0, event.loaded.inflight - 1)
+      event.loaded.lastUsedMs = nowMs
       replica.inflight = Math.max(0, replica.inflight - 1)
       replica.lastUsedMs = nowMs
       return
     }
     case 'started':
       replica.workload = event.workload
+      // A listing that began before now may not show it yet.
+      replica.startedMs = nowMs
       return
     case 'answering':
       if (replica.state !== 'starting') return
       replica.startedMs = nowMs
       replica.lastUsedMs = nowMs
+      state.failure.error = undefined
+      move(replica, 'idle', 'its runner answers', onMove)
       setModels(replica, event.models, moment)
-      move(replica, replica.models.size > 0 ? 'ready' : 'idle', 'its runner answers', onMove)
+      settle(replica, 'its runner has models loaded already', onMove)
       return
     case 'start-failed':
       if (replica.state !== 'starting' && replica.state !== 'preparing') return
+      // Its workload has been removed by now.
+      replica.workload = undefined
       crash(state, replica, event.error, moment, onMove)
-      doomWaiters(state, event.error)
+      doomAll(state, event.error)
       return
     case 'loaded': {
+      if (!isLive(replica)) return
+      const { operation } = replica
       replica.operation = undefined
       for (const model of event.models) {
-        const inflight = replica.models.get(model)?.inflight ?? 0
-        const loadBeganMs = replica.operationBeganMs
-        replica.models.set(model, { inflight, lastUsedMs: nowMs, loadBeganMs, loadedMs: nowMs, stale: false })
+        const stale = operation?.outdated.has(model) ?? false
+        const facts = { lastUsedMs: nowMs, loadBeganMs: replica.operationBeganMs, loadedMs: nowMs, stale }
+        const known = replica.models.get(model)
+        if (known) Object.assign(known, facts)
+        else replica.models.set(model, { inflight: 0, ...facts })
       }
+      const missing = operation?.models.filter((model) => !event.models.includes(model)) ?? []
+      doomWaiters(state, missing, notLoaded(state.id, missing))
       replica.lastUsedMs = nowMs
       replica.error = undefined
       state.failure.error = undefined
@@ -130,23 +157,35 @@ function applyToReplica(state: ModuleState, event: ReplicaEvent, moment: Moment,
       return
     }
     case 'load-failed':
+      if (!isLive(replica)) return
       replica.operation = undefined
       replica.error = event.error
-      for (const waiter of state.waiters) {
-        if (event.models.includes(waiter.model)) waiter.doom = event.error
-      }
+      doomWaiters(state, event.models, event.error)
       settle(replica, event.error.message, onMove)
       return
     case 'offloaded':
+      if (!isLive(replica)) return
       replica.operation = undefined
       for (const model of event.models) replica.models.delete(model)
       settle(replica, `offloaded ${event.models.join(', ')}`, onMove)
       return
-    case 'offload-failed':
+    case 'offload-failed': {
+      if (!isLive(replica)) return
+      const asked = replica.operation?.operation
       replica.operation = undefined
       replica.error = event.error
       settle(replica, event.error.message, onMove)
+      if (asked) return
+      // Trying the same again and again frees nothing; without its worker the memory comes back.
+      const { drainMs, callMs } = state.definition.manifest.timeouts
+      replica.drain ??= {
+        deadlineMs: nowMs + drainMs,
+        cause: event.error.message,
+        servesWaiters: false,
+        graceMs: callMs,
+      }
       return
+    }
     case 'suspect':
       if (isLive(replica) && replica.suspicion === 'none') replica.suspicion = 'raised'
       return
@@ -160,21 +199,34 @@ function applyToReplica(state: ModuleState, event: ReplicaEvent, moment: Moment,
     case 'condemn':
       if (!isLive(replica)) return
       replica.error = event.error
-      replica.drain = { deadlineMs: nowMs, cause: event.error.message, servesWaiters: false, graceMs: 0 }
+      replica.drain = {
+        deadlineMs: nowMs,
+        cause: event.error.message,
+        servesWaiters: false,
+        graceMs: 0,
+        failure: event.error,
+      }
+      reviveLost(state, replica, [], moment)
       return
-    case 'exited':
-      if (replica.state === 'stopping' || !isLive(replica)) return
-      if (replica.operation?.kind === 'load') {
-        for (const waiter of state.waiters) {
-          if (replica.operation.models.includes(waiter.model)) waiter.doom = event.error
-        }
-      } else reviveLost(state, replica, [], moment)
+    case 'exited': {
+      if (!isLive(replica)) return
+      const { operation } = replica
+      if (operation?.kind === 'load') doomWaiters(state, operation.models, event.error)
+      reviveLost(state, replica, operation?.models ?? [], moment)
+      const answered = replica.state !== 'starting' && replica.state !== 'preparing'
       crash(state, replica, event.error, moment, onMove)
+      if (!answered) doomAll(state, event.error)
       return
-    case 'stopped':
+    }
+    case 'stopped': {
+      if (replica.state !== 'stopping') return
+      const failure = replica.drain?.failure
+      replica.workload = undefined
+      if (failure && state.wanted === 'enabled') return crash(state, replica, failure, moment, onMove)
       move(replica, 'absent', 'it is gone', onMove)
       state.replicas.delete(replica.id)
       return
+    }
     case 'adopt':
       return
   }
@@ -184,7 +236,8 @@ function applyToReplica(state: ModuleState, event: ReplicaEvent, moment: Moment,
 export function move(replica: Replica, to: ReplicaState, cause: string, onMove: OnMove): void {
   const from = replica.state
   if (from === to) return
-  if (!canMove(from, to)) throw new BerthError('INTERNAL', `replica ${replica.id} can't go from ${from} to ${to}: ${cause}`)
+  if (!canMove(from, to))
+    throw new BerthError('INTERNAL', `replica ${replica.id} can't go from ${from} to ${to}: ${cause}`)
   replica.state = to
   onMove(replica, from, cause)
 }
@@ -195,12 +248,17 @@ function settle(replica: Replica, cause: string, onMove: OnMove): void {
   move(replica, replica.models.size > 0 ? 'ready' : 'idle', cause, onMove)
 }
 
-/** A model whose configuration differs from the one it was loaded with is loaded anew. */
-function markStale(state: ModuleState, next: ModuleState['definition']): void {
-  for (const replica of state.replicas.values()) {
-    for (const [name, loaded] of replica.models) {
-      const before = JSON.stringify(state.definition.models.get(name)?.configuration)
-      if (before !== JSON.stringify(next.models.get(name)?.configuration)) loaded.stale = true
+/** A model whose configuration has changed is loaded anew, also where an explicit load had given it another one. */
+function noteChanges(state: ModuleState, next: ModuleState['definition']): void {
+  const before = state.definition.models
+  for (const name of new Set([...before.keys(), ...next.models.keys()])) {
+    if (JSON.stringify(before.get(name)?.configuration) === JSON.stringify(next.models.get(name)?.configuration))
+      continue
+    state.adhoc.delete(name)
+    for (const replica of state.replicas.values()) {
+      const loaded = replica.models.get(name)
+      if (loaded) loaded.stale = true
+      if (replica.operation?.models.includes(name)) replica.operation.outdated.add(name)
     }
   }
 }
@@ -221,7 +279,8 @@ function newlyFound(nowMs: number): LoadedModel {
 function reviveLost(state: ModuleState, replica: Replica, kept: readonly string[], moment: Moment): void {
   if (state.wanted !== 'enabled' || state.failure.count >= 3) return
   for (const model of replica.models.keys()) {
-    if (kept.includes(model) || state.waiters.some((waiter) => waiter.model === model && waiter.kind !== 'use')) continue
+    if (kept.includes(model) || state.waiters.some((waiter) => waiter.model === model && waiter.kind !== 'use'))
+      continue
     state.waiters.push({
       id: -1 - state.waiters.length - moment.nowMs,
       kind: 'revive',
@@ -239,6 +298,7 @@ function crash(state: ModuleState, replica: Replica, error: BerthError, moment: 
   if (moment.nowMs - replica.startedMs >= healthyAfterMs) clearFailure(state)
   replica.error = error
   replica.operation = undefined
+  replica.drain = undefined
   replica.models.clear()
   replica.inflight = 0
   replica.restarts += 1
@@ -258,6 +318,30 @@ export function clearFailure(state: ModuleState): void {
   state.failure.untilMs = 0
 }
 
-function doomWaiters(state: ModuleState, error: BerthError): void {
+function doomWaiters(state: ModuleState, models: readonly string[], error: BerthError): void {
+  for (const waiter of state.waiters) if (models.includes(waiter.model)) waiter.doom = error
+}
+
+/** Nothing can be served: everyone who waits for a start is told why. */
+function doomAll(state: ModuleState, error: BerthError): void {
   for (const waiter of state.waiters) waiter.doom = error
+  for (const operation of state.operations) if (operation.kind === 'load') operation.doom = error
+}
+
+function notLoaded(module: string, models: readonly string[]): BerthError {
+  const message = `Module ${module} answered a load without naming ${models.join(', ')} among the loaded models.`
+  return new BerthError('RUNNER_PROTOCOL', message, { module, models })
+}
+
+/** A place in the queue counts while a replica has the model: the time of a start or a load is not queue.timeout's. */
+function forgetQueueTimes(state: ModuleState): void {
+  for (const waiter of state.waiters) {
+    if (waiter.queuedSinceMs === undefined) continue
+    const served = [...state.replicas.values()].some(
+      (replica) => isLive(replica) && replica.models.get(waiter.model)?.stale === false,
+    )
+    if (served) continue
+    waiter.queuedSinceMs = undefined
+    waiter.position = 0
+  }
 }

@@ -48,6 +48,7 @@ const none: readonly Decision[] = []
 const rules: readonly ((state: ModuleState, nowMs: number) => readonly Decision[])[] = [
   refusals,
   grants,
+  overflow,
   removals,
   preparations,
   probes,
@@ -66,7 +67,10 @@ function refusals(state: ModuleState, nowMs: number): readonly Decision[] {
     const reason = waiter.doom ?? error ?? overdue(state, waiter, nowMs)
     if (reason) decisions.push({ do: 'reject', waiter, error: reason })
   }
-  if (error) for (const operation of state.operations) decisions.push({ do: 'refuse', operation, error })
+  for (const operation of state.operations) {
+    const reason = operation.doom ?? error
+    if (reason) decisions.push({ do: 'refuse', operation, error: reason })
+  }
   return decisions
 }
 
@@ -77,21 +81,31 @@ function refusal(state: ModuleState, nowMs: number): BerthError | undefined {
   )
   if (serves) return undefined
   if (state.wanted === 'disabled') return disabledError(state.id)
-  if (state.wanted === 'removed') {
-    return new BerthError('MODULE_NOT_FOUND', `Module ${state.id} has been removed.`, { module: state.id })
-  }
+  if (state.wanted === 'removed') return removedError(state.id)
   const { error, untilMs } = state.failure
   const waitMs = untilMs - nowMs
   if (error === undefined || waitMs <= patienceMs) return undefined
-  return new BerthError(error.code, error.message, { ...error.details, retryAfterSeconds: Math.ceil(waitMs / 1000) }, { cause: error, origin: error.origin })
+  return new BerthError(
+    error.code,
+    error.message,
+    { ...error.details, retryAfterSeconds: Math.ceil(waitMs / 1000) },
+    { cause: error, origin: error.origin },
+  )
 }
 
 export function disabledError(id: string): BerthError {
-  return new BerthError('MODULE_DISABLED', `Module ${id} is disabled; enable it with: berth enable ${id}`, { module: id })
+  return new BerthError('MODULE_DISABLED', `Module ${id} is disabled; enable it with: berth enable ${id}`, {
+    module: id,
+  })
+}
+
+export function removedError(id: string): BerthError {
+  return new BerthError('MODULE_NOT_FOUND', `Module ${id} has been removed.`, { module: id })
 }
 
 function overdue(state: ModuleState, waiter: Waiter, nowMs: number): BerthError | undefined {
-  if (waiter.queuedSinceMs === undefined || nowMs - waiter.queuedSinceMs < state.definition.manifest.queue.timeoutMs) return undefined
+  if (waiter.queuedSinceMs === undefined || nowMs - waiter.queuedSinceMs < state.definition.manifest.queue.timeoutMs)
+    return undefined
   const waited = Math.round((nowMs - waiter.queuedSinceMs) / 1000)
   return new BerthError(
     'MODULE_BUSY',
@@ -106,7 +120,7 @@ function grants(state: ModuleState): readonly Decision[] {
   const decisions: Decision[] = []
   for (const waiter of state.waiters) {
     for (const replica of state.replicas.values()) {
-      if (!canServe(replica, waiter.model) || offloadWaits(state, waiter.model)) continue
+      if (!canServe(replica, waiter.model) || offloadWaits(state, replica, waiter.model)) continue
       const key = `${replica.id} ${waiter.model}`
       const inflight = (replica.models.get(waiter.model)?.inflight ?? 0) + (taken.get(key) ?? 0)
       if (waiter.kind === 'use' && inflight >= waiter.maxInflight) continue
@@ -128,14 +142,45 @@ function canServe(replica: Replica, model: string): boolean {
   )
 }
 
-/** An explicit offload that waits for leases must get its turn: nothing new is granted on its models. */
-function offloadWaits(state: ModuleState, model: string): boolean {
+/**
+ * An explicit offload that waits for leases must get its turn: nothing new is granted on its models. A replica that
+ * drains is offloaded by its stop.
+ */
+function offloadWaits(state: ModuleState, replica: Replica, model: string): boolean {
+  if (replica.drain) return false
   return state.operations.some((operation) => operation.kind === 'offload' && operation.names.includes(model))
+}
+
+/** More requests than may stand in line: the newest go. Those that only a cold start holds back stand in no line. */
+function overflow(state: ModuleState): readonly Decision[] {
+  const { limit } = state.definition.manifest.queue
+  if (state.waiters.length <= limit) return none
+  const counts = new Map<string, number>()
+  const decisions: Decision[] = []
+  for (const waiter of state.waiters) {
+    if (waiter.kind !== 'use') continue
+    const { model } = waiter
+    const place = (counts.get(model) ?? 0) + 1
+    counts.set(model, place)
+    const served = [...state.replicas.values()].some((replica) => canServe(replica, model))
+    if (place > limit + (served ? 0 : waiter.maxInflight))
+      decisions.push({ do: 'reject', waiter, error: busy(state, model, limit) })
+  }
+  return decisions
+}
+
+function busy(state: ModuleState, model: string, limit: number): BerthError {
+  const message = `Model ${model} of module ${state.id} has ${limit} requests waiting, its queue.limit; try again later.`
+  return new BerthError('MODULE_BUSY', message, { module: state.id, model })
 }
 
 function removals(state: ModuleState, nowMs: number): readonly Decision[] {
   const decisions: Decision[] = []
   for (const replica of state.replicas.values()) {
+    if (replica.state === 'failed' && state.wanted !== 'enabled') {
+      decisions.push({ do: 'stop', replica, cause: `module ${state.id} was ${state.wanted}` })
+      continue
+    }
     if (!isLive(replica)) continue
     if (replica.drain) {
       const due = nowMs >= replica.drain.deadlineMs
@@ -150,14 +195,15 @@ function removals(state: ModuleState, nowMs: number): readonly Decision[] {
 }
 
 function couldServe(state: ModuleState, replica: Replica): boolean {
-  return replica.state === 'ready' && state.waiters.some((waiter) => replica.models.has(waiter.model))
+  return replica.state === 'ready' && state.waiters.some((waiter) => replica.models.get(waiter.model)?.stale === false)
 }
 
 function unwanted(state: ModuleState, replica: Replica): string | undefined {
   if (state.wanted !== 'enabled') return `module ${state.id} was ${state.wanted}`
   // Until the new environment is there the old generation goes on serving.
   const { preparation, definition } = state
-  if (replica.specHash !== definition.specHash && preparation.state === 'done') return 'its files or settings have changed'
+  if (replica.specHash !== definition.specHash && preparation.state === 'done')
+    return 'its files or settings have changed'
   if (replica.generation < state.restartBelow) return state.restartCause
   return undefined
 }
@@ -173,7 +219,11 @@ function preparations(state: ModuleState, nowMs: number): readonly Decision[] {
 function probes(state: ModuleState): readonly Decision[] {
   const decisions: Decision[] = []
   for (const replica of state.replicas.values()) {
-    if (replica.suspicion === 'raised' && !replica.operation && (replica.state === 'ready' || replica.state === 'idle')) {
+    if (
+      replica.suspicion === 'raised' &&
+      !replica.operation &&
+      (replica.state === 'ready' || replica.state === 'idle')
+    ) {
       decisions.push({ do: 'probe', replica })
     }
   }
@@ -249,7 +299,14 @@ function idleness(state: ModuleState, nowMs: number): readonly Decision[] {
         loaded.inflight === 0 && (loaded.stale || nowMs - loaded.lastUsedMs >= idleTtlMs(state, name)),
     )
     if (idle.length > 0) {
-      return [{ do: 'offload', replica, models: idle.map(([name]) => name), cause: 'it was idle for its idle_ttl, or its configuration has changed' }]
+      return [
+        {
+          do: 'offload',
+          replica,
+          models: idle.map(([name]) => name),
+          cause: 'it was idle for its idle_ttl, or its configuration has changed',
+        },
+      ]
     }
     if (replica.inflight === 0 && manifest.scale.min === 0 && nowMs - replica.lastUsedMs >= manifest.stopTtlMs) {
       return [{ do: 'drain', replica, cause: 'it was idle for its stop_ttl', servesWaiters: true }]
@@ -286,12 +343,16 @@ export function nextWakeMs(state: ModuleState, nowMs: number): number {
       wake = Math.min(wake, replica.drain.deadlineMs)
       continue
     }
-    if (replica.inflight === 0 && manifest.scale.min === 0) wake = Math.min(wake, replica.lastUsedMs + manifest.stopTtlMs)
+    // One that is busy or under suspicion is looked at again when that ends, which is an event.
+    if (!isFree(replica)) continue
+    if (replica.inflight === 0 && manifest.scale.min === 0)
+      wake = Math.min(wake, replica.lastUsedMs + manifest.stopTtlMs)
     for (const [name, loaded] of replica.models) {
       if (loaded.inflight === 0) wake = Math.min(wake, loaded.lastUsedMs + idleTtlMs(state, name))
     }
   }
-  if (state.failure.untilMs > nowMs && state.wanted === 'enabled' && demand(state)) wake = Math.min(wake, state.failure.untilMs)
+  if (state.failure.untilMs > nowMs && state.wanted === 'enabled' && demand(state))
+    wake = Math.min(wake, state.failure.untilMs)
   for (const waiter of state.waiters) {
     if (waiter.queuedSinceMs !== undefined) wake = Math.min(wake, waiter.queuedSinceMs + manifest.queue.timeoutMs)
   }

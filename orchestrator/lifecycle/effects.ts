@@ -38,7 +38,12 @@ export interface Effects {
     signal: AbortSignal,
   ): Promise<readonly string[]>
   /** Resolves when it is gone. Retries while the engine can't be reached. */
-  stop(definition: ModuleDefinition, replica: ReplicaRef, workload: Workload | undefined, graceMs: number): Promise<void>
+  stop(
+    definition: ModuleDefinition,
+    replica: ReplicaRef,
+    workload: Workload | undefined,
+    graceMs: number,
+  ): Promise<void>
 }
 
 export interface ReplicaRef {
@@ -52,7 +57,13 @@ export interface LifecycleObserver {
   preparing(module: string, progress: PrepareProgress): void
   prepared(module: string, outcome: 'ready' | 'failed', durationMs: number, cause: string): void
   /** A runner answers (`up`), or its workload is gone (`down`). */
-  replicaUp(module: string, replica: ReplicaRef, workload: Workload, client: RunnerClient, definition: ModuleDefinition): void
+  replicaUp(
+    module: string,
+    replica: ReplicaRef,
+    workload: Workload,
+    client: RunnerClient,
+    definition: ModuleDefinition,
+  ): void
   replicaDown(module: string, replica: ReplicaRef): void
   crashed(module: string, replica: ReplicaRef, cause: string): void
 }

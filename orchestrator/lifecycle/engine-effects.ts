@@ -113,12 +113,17 @@ async function firstAnswer(
   let pauseMs = askEveryMs.first
   let lookAt = 8
   for (let round = 1; ; round += 1) {
-    const health = await client.health(AbortSignal.any([signal, AbortSignal.timeout(5_000)])).catch((error: unknown) => {
-      if (signal.aborted || (error instanceof BerthError && error.code === 'RUNNER_PROTOCOL')) throw error
-      return undefined
-    })
+    const health = await client
+      .health(AbortSignal.any([signal, AbortSignal.timeout(5_000)]))
+      .catch((error: unknown) => {
+        if (signal.aborted || (error instanceof BerthError && error.code === 'RUNNER_PROTOCOL')) throw error
+        return undefined
+      })
     if (health?.state === 'failed') {
-      throw health.error ?? new BerthError('LOAD_FAILED', `Module ${module} failed to start; see: berth logs ${module}`, { module })
+      throw (
+        health.error ??
+        new BerthError('LOAD_FAILED', `Module ${module} failed to start; see: berth logs ${module}`, { module })
+      )
     }
     if (health && health.state !== 'starting') return health
     // Looking at the engine costs more than asking the runner: the eighth time, then ever less often.
@@ -140,14 +145,20 @@ async function throwIfEnded(engine: Engine, module: string, id: string): Promise
   throw new BerthError(
     exit.outOfMemory ? 'OUT_OF_MEMORY' : 'WORKLOAD_EXITED',
     `Module ${module} ended before it answered (${describeExit(exit)})${said}`,
-    { module, ...(exit.code === undefined ? {} : { exitCode: exit.code }), ...(exit.signal ? { signal: exit.signal } : {}), lines },
+    {
+      module,
+      ...(exit.code === undefined ? {} : { exitCode: exit.code }),
+      ...(exit.signal ? { signal: exit.signal } : {}),
+      lines,
+    },
   )
 }
 
 async function lastLines(engine: Engine, id: string): Promise<string[]> {
   const lines: string[] = []
   try {
-    for await (const line of engine.logs(id, { tail: 20, signal: AbortSignal.timeout(5_000) })) lines.push(line.text.slice(0, 2_000))
+    for await (const line of engine.logs(id, { tail: 20, signal: AbortSignal.timeout(5_000) }))
+      lines.push(line.text.slice(0, 2_000))
   } catch {
     // The log is an extra: an error without it is better than another error.
   }

@@ -1,7 +1,6 @@
 import type { BerthError } from '../domain/errors.ts'
-import type { EnvironmentInfo, Workload, WorkloadExit } from '../engines/engine.ts'
-import type { PrepareProgress } from '../engines/engine.ts'
-import type { ModuleDefinition, Operation, Waiter } from './state.ts'
+import type { EnvironmentInfo, PrepareProgress, Workload, WorkloadExit } from '../engines/engine.ts'
+import type { LoadedModel, ModuleDefinition, Operation, Waiter } from './state.ts'
 
 /** Facts that are posted to a module's writer. Late ones (of an older generation) are ignored by apply.ts. */
 export type LifecycleEvent =
@@ -12,7 +11,8 @@ export type LifecycleEvent =
   | { readonly type: 'leave'; readonly waiter: number }
   | { readonly type: 'operate'; readonly operation: Operation }
   | { readonly type: 'abandon'; readonly operation: number }
-  | { readonly type: 'release'; readonly replica: string; readonly generation: number; readonly model: string }
+  /** `loaded` is what the lease was granted on: the same model loaded anew counts its own leases. */
+  | ({ readonly type: 'release'; readonly model: string; readonly loaded: LoadedModel } & Of)
   | { readonly type: 'prepare-progress'; readonly specHash: string; readonly progress: PrepareProgress }
   | { readonly type: 'prepared'; readonly specHash: string; readonly environment: EnvironmentInfo | undefined }
   | { readonly type: 'prepare-failed'; readonly specHash: string; readonly error: BerthError }

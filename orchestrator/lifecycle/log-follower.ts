@@ -41,7 +41,10 @@ export function createLogFollower(engine: Engine, logs: ModuleLogs, clock: Clock
         .catch((error: unknown) => {
           if (signal.aborted) return
           const reason = error instanceof Error ? error.message : String(error)
-          logs.append(module, orchestratorRecord(`its log could not be followed any further: ${reason}`, replica.id, clock))
+          logs.append(
+            module,
+            orchestratorRecord(`its log could not be followed any further: ${reason}`, replica.id, clock),
+          )
         })
         .finally(() => followed.delete(workload))
     },
@@ -52,7 +55,12 @@ export function createLogFollower(engine: Engine, logs: ModuleLogs, clock: Clock
 export function toRecord(line: LogLine, replica: string, clock: Clock): LogRecord {
   const time = new Date(line.timeMs ?? clock.now()).toISOString()
   const parsed = parse(line.text)
-  if (isJsonObject(parsed) && typeof parsed.message === 'string' && levels.has(parsed.level) && sources.has(parsed.source)) {
+  if (
+    isJsonObject(parsed) &&
+    typeof parsed.message === 'string' &&
+    levels.has(parsed.level) &&
+    sources.has(parsed.source)
+  ) {
     return {
       time: typeof parsed.time === 'string' ? parsed.time : time,
       level: parsed.level as LogRecord['level'],

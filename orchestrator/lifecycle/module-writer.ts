@@ -1,14 +1,23 @@
-import { type Clock } from '../domain/clock.ts'
+import type { Clock } from '../domain/clock.ts'
 import { BerthError, toBerthError } from '../domain/errors.ts'
 import type { JsonObject } from '../domain/json.ts'
 import type { ReplicaState } from '../domain/replica.ts'
 import type { ObservedWorkload, Workload } from '../engines/engine.ts'
 import type { RunnerClient } from '../runner/client.ts'
 import { apply, move } from './apply.ts'
-import { type Decision, decide, disabledError, nextWakeMs } from './decide.ts'
+import { type Decision, decide, disabledError, nextWakeMs, removedError } from './decide.ts'
 import { describeExit, type Effects, type LifecycleObserver } from './effects.ts'
 import type { LifecycleEvent } from './events.ts'
-import { type LoadedModel, type ModuleDefinition, type ModuleState, newModuleState, newReplica, type Operation, type Replica, type Waiter } from './state.ts'
+import {
+  type LoadedModel,
+  type ModuleDefinition,
+  type ModuleState,
+  newModuleState,
+  newReplica,
+  type Operation,
+  type Replica,
+  type Waiter,
+} from './state.ts'
 
 /** The right to use a loaded model on one replica; exactly one `release` gives it back. */
 export interface Lease {
@@ -79,11 +88,12 @@ export class ModuleWriter {
   readonly #pending = new Map<number, Pending>()
   readonly #operations = new Map<number, PendingOperation>()
   readonly #handles = new Map<Replica, Handles>()
-  readonly #watchers = new Set<() => void>()
+  readonly #watchers = new Map<() => void, (error: BerthError) => void>()
   readonly #inbox: LifecycleEvent[] = []
   #prepareAbort: AbortController | undefined
   #wake: { readonly atMs: number; readonly cancel: () => void } | undefined
   #running = false
+  #closed = false
   #nextId = 1
 
   constructor(options: WriterOptions) {
@@ -99,7 +109,9 @@ export class ModuleWriter {
     return this.#state
   }
 
+  /** After `close` nothing is folded in any more. */
   post(event: LifecycleEvent): void {
+    if (this.#closed) return
     this.#inbox.push(event)
     if (this.#running) return
     this.#running = true
@@ -112,7 +124,7 @@ export class ModuleWriter {
       this.#running = false
     }
     this.#scheduleWake()
-    for (const watcher of this.#watchers) watcher()
+    for (const look of [...this.#watchers.keys()]) look()
   }
 
   /** A lease on a ready replica, in order of arrival; starts and loads what is missing. Rejects with a BerthError. */
@@ -129,22 +141,16 @@ export class ModuleWriter {
 
   #wait(kind: 'use' | 'load', options: WaitOptions): Promise<Lease | undefined> {
     const { signal, model } = options
-    if (signal.aborted) return Promise.reject(closedError())
-    if (this.#state.wanted === 'disabled') return Promise.reject(disabledError(this.#state.id))
-    const { limit } = this.#state.definition.manifest.queue
-    if (this.#pending.size >= limit && this.#state.waiters.filter((waiter) => waiter.model === model).length >= limit) {
-      return Promise.reject(
-        new BerthError('MODULE_BUSY', `Model ${model} has ${limit} requests waiting, its queue.limit; try again later.`, {
-          module: this.#state.id,
-          model,
-        }),
-      )
-    }
+    if (this.#closed) return Promise.reject(shuttingDown())
+    if (signal.aborted) return Promise.reject(reasonOf(signal))
+    const { wanted } = this.#state
+    if (wanted !== 'enabled')
+      return Promise.reject(wanted === 'disabled' ? disabledError(this.#state.id) : removedError(this.#state.id))
     const id = this.#nextId++
     return new Promise((resolve, reject) => {
       const onAbort = () => {
         if (!this.#pending.delete(id)) return
-        reject(closedError())
+        reject(reasonOf(signal))
         this.post({ type: 'leave', waiter: id })
       }
       const settle = () => signal.removeEventListener('abort', onAbort)
@@ -190,12 +196,13 @@ export class ModuleWriter {
     names: readonly string[],
     signal: AbortSignal,
   ): Promise<readonly string[]> {
-    if (signal.aborted) return Promise.reject(closedError())
+    if (this.#closed) return Promise.reject(shuttingDown())
+    if (signal.aborted) return Promise.reject(reasonOf(signal))
     const id = this.#nextId++
     return new Promise((resolve, reject) => {
       const onAbort = () => {
         if (!this.#operations.delete(id)) return
-        reject(closedError())
+        reject(reasonOf(signal))
         this.post({ type: 'abandon', operation: id })
       }
       const settle = () => signal.removeEventListener('abort', onAbort)
@@ -210,17 +217,18 @@ export class ModuleWriter {
         },
       })
       signal.addEventListener('abort', onAbort, { once: true })
-      this.post({ type: 'operate', operation: { id, kind, models, names } })
+      this.post({ type: 'operate', operation: { id, kind, models, names, doom: undefined } })
     })
   }
 
-  /**
-   * Takes over a workload that runs since before this orchestrator. Resolves when its runner has answered, or rejects
-   * and leaves it to the caller to stop it.
-   */
+  /** Takes over a workload that runs since before this orchestrator. Resolves when its runner has answered; rejects, and has it stopped, when it does not. */
   async adopt(observed: ObservedWorkload, workload: Workload): Promise<void> {
     const { definition } = this.#state
     const ref = { id: observed.replica, generation: observed.generation }
+    if (this.#closed) throw shuttingDown()
+    if (this.#state.replicas.has(ref.id)) {
+      throw new BerthError('INTERNAL', `another generation of ${ref.id} is in charge`, { module: this.#state.id })
+    }
     const client = this.#effects.connect(definition, ref, workload)
     const abort = new AbortController()
     const replica = newReplica(ref.id, ref.generation, observed.specHash, this.#clock.now(), 0)
@@ -230,10 +238,13 @@ export class ModuleWriter {
     try {
       const limit = AbortSignal.any([abort.signal, AbortSignal.timeout(adoptMs)])
       const { models } = await this.#effects.awaitAnswer(definition, workload, client, limit)
-      this.post({ type: 'adopt', replica: ref.id, generation: ref.generation, workload, models })
+      if (this.#closed) throw shuttingDown()
       this.#observer.replicaUp(this.#state.id, ref, workload, client, definition)
+      this.post({ type: 'adopt', replica: ref.id, generation: ref.generation, workload, models })
     } catch (error) {
       this.#closeHandles(replica)
+      // Only when it is gone may another generation start under its id.
+      if (!this.#closed) await this.#effects.stop(definition, ref, workload, 0).catch(() => {})
       this.#state.replicas.delete(replica.id)
       this.post({ type: 'tick' })
       throw error
@@ -245,9 +256,15 @@ export class ModuleWriter {
     for (const replica of [...this.#state.replicas.values()]) {
       if (!replica.workload || listedMs <= replica.startedMs) continue
       const ref = { replica: replica.id, generation: replica.generation }
-      const found = observed.find((candidate) => candidate.replica === replica.id && candidate.generation === replica.generation)
+      const found = observed.find(
+        (candidate) => candidate.replica === replica.id && candidate.generation === replica.generation,
+      )
       if (!found) {
-        const error = new BerthError('WORKLOAD_EXITED', `Module ${this.#state.id}: its container was removed by somebody else.`, { module: this.#state.id })
+        const error = new BerthError(
+          'WORKLOAD_EXITED',
+          `Module ${this.#state.id}: its container was removed by somebody else.`,
+          { module: this.#state.id },
+        )
         this.post({ type: 'exited', ...ref, exit: {}, error })
       } else if (found.state === 'exited') this.#exited(replica, found)
     }
@@ -258,7 +275,11 @@ export class ModuleWriter {
     const error = new BerthError(
       exit.outOfMemory ? 'OUT_OF_MEMORY' : 'WORKLOAD_EXITED',
       `Module ${this.#state.id}: its container ended (${describeExit(exit)}); see: berth logs ${this.#state.id}`,
-      { module: this.#state.id, ...(exit.code === undefined ? {} : { exitCode: exit.code }), ...(exit.signal ? { signal: exit.signal } : {}) },
+      {
+        module: this.#state.id,
+        ...(exit.code === undefined ? {} : { exitCode: exit.code }),
+        ...(exit.signal ? { signal: exit.signal } : {}),
+      },
     )
     this.post({ type: 'exited', replica: replica.id, generation: replica.generation, exit, error })
   }
@@ -280,25 +301,30 @@ export class ModuleWriter {
         signal.removeEventListener('abort', onAbort)
         finish()
       }
+      const fail = (error: BerthError) => end(() => reject(error))
       const look = () => {
         if (condition(this.#state)) end(resolve)
       }
-      const onAbort = () => end(() => reject(closedError()))
-      if (signal.aborted) return reject(closedError())
+      const onAbort = () => fail(reasonOf(signal))
+      if (signal.aborted) return reject(reasonOf(signal))
       signal.addEventListener('abort', onAbort, { once: true })
-      this.#watchers.add(look)
+      this.#watchers.set(look, fail)
       look()
+      if (this.#closed && this.#watchers.has(look)) fail(shuttingDown())
     })
   }
 
   /** Lets go of everything without stopping anything: workloads go on for the next orchestrator. */
   close(): void {
+    this.#closed = true
+    this.#inbox.length = 0
     this.#wake?.cancel()
     this.#prepareAbort?.abort()
     for (const pending of this.#pending.values()) pending.reject(shuttingDown())
     for (const pending of this.#operations.values()) pending.reject(shuttingDown())
     this.#pending.clear()
     this.#operations.clear()
+    for (const fail of [...this.#watchers.values()]) fail(shuttingDown())
     for (const handles of this.#handles.values()) {
       handles.abort.abort()
       handles.client?.close()
@@ -363,7 +389,8 @@ export class ModuleWriter {
     if (waiter.kind !== 'use') return pending.resolve(undefined)
     const loaded = replica.models.get(waiter.model)
     const client = this.#handles.get(replica)?.client
-    if (!loaded || !client) return pending.reject(new BerthError('INTERNAL', `replica ${replica.id} was granted without being ready`))
+    if (!loaded || !client)
+      return pending.reject(new BerthError('INTERNAL', `replica ${replica.id} was granted without being ready`))
     loaded.inflight += 1
     replica.inflight += 1
     pending.resolve(this.#lease(replica, waiter, loaded, client))
@@ -385,12 +412,17 @@ export class ModuleWriter {
       release: (outcome) => {
         if (!held) return
         held = false
-        this.post({ type: 'release', ...ref, model })
+        // What is known of the replica comes first: the lease that is given back must not be granted on a lost worker.
         if (outcome === 'lost') this.post({ type: 'suspect', ...ref })
         if (outcome === 'hung') {
-          const error = new BerthError('INFERENCE_TIMEOUT', `Module ${this.#state.id}: an inference of ${model} went past its limit; the replica is replaced.`, { module: this.#state.id, model })
+          const error = new BerthError(
+            'INFERENCE_TIMEOUT',
+            `Module ${this.#state.id}: an inference of ${model} went past its limit; the replica is replaced.`,
+            { module: this.#state.id, model },
+          )
           this.post({ type: 'condemn', ...ref, error })
         }
+        this.post({ type: 'release', ...ref, model, loaded })
       },
     }
   }
@@ -414,7 +446,12 @@ export class ModuleWriter {
       .then(
         (environment) => {
           if (abort.signal.aborted) return
-          this.#observer.prepared(this.#state.id, 'ready', this.#clock.now() - began, 'its image and environment are there')
+          this.#observer.prepared(
+            this.#state.id,
+            'ready',
+            this.#clock.now() - began,
+            'its image and environment are there',
+          )
           this.post({ type: 'prepared', specHash, environment })
         },
         (error: unknown) => {
@@ -439,9 +476,7 @@ export class ModuleWriter {
     move(replica, 'starting', cause, this.#onMove)
     handles.begun = this.#bringUp(definition, replica, handles).catch((error: unknown) => {
       this.#closeHandles(replica)
-      const reason = toBerthError(error)
-      this.#observer.crashed(this.#state.id, replica, reason.message)
-      this.post({ type: 'start-failed', replica: id, generation, error: reason })
+      this.post({ type: 'start-failed', replica: id, generation, error: toBerthError(error) })
     })
   }
 
@@ -456,10 +491,11 @@ export class ModuleWriter {
       handles.client = client
       const health = await this.#effects.awaitAnswer(definition, workload, client, signal)
       if (signal.aborted) throw closedError()
-      this.post({ type: 'answering', ...ref, models: health.models })
       this.#observer.replicaUp(this.#state.id, replica, workload, client, definition)
+      this.post({ type: 'answering', ...ref, models: health.models })
     } catch (error) {
-      await this.#effects.stop(definition, replica, workload, 0)
+      // Closed: it is left to the next orchestrator, which adopts or removes it.
+      if (!this.#closed) await this.#effects.stop(definition, replica, workload, 0).catch(() => {})
       throw error
     }
   }
@@ -488,7 +524,8 @@ export class ModuleWriter {
     if (!client) return
     client.health(AbortSignal.timeout(10_000)).then(
       (health) => {
-        if (health.state === 'failed' && health.error) this.post({ type: 'condemn', ...ref, error: health.error })
+        if (health.state === 'failed')
+          this.post({ type: 'condemn', ...ref, error: health.error ?? failedRunner(this.#state.id) })
         else this.post({ type: 'health', ...ref, models: health.models })
       },
       (error: unknown) => this.post({ type: 'condemn', ...ref, error: toBerthError(error) }),
@@ -498,7 +535,11 @@ export class ModuleWriter {
   #load(replica: Replica, models: Readonly<Record<string, JsonObject>>, operation: Operation | undefined): void {
     const names = Object.keys(models)
     const ref = { replica: replica.id, generation: replica.generation }
-    this.#begin(replica, { kind: 'load', models: names, ...(operation ? { operation } : {}) }, `loads ${names.join(', ')}`)
+    this.#begin(
+      replica,
+      { kind: 'load', models: names, outdated: new Set(), ...(operation ? { operation } : {}) },
+      `loads ${names.join(', ')}`,
+    )
     const handles = this.#handles.get(replica)
     if (!handles?.client) return
     this.#effects.load(this.#state.definition, handles.client, models, handles.abort.signal).then(
@@ -518,7 +559,11 @@ export class ModuleWriter {
 
   #offload(replica: Replica, names: readonly string[], cause: string, operation: Operation | undefined): void {
     const ref = { replica: replica.id, generation: replica.generation }
-    this.#begin(replica, { kind: 'offload', models: names, ...(operation ? { operation } : {}) }, `offloads ${names.join(', ')}: ${cause}`)
+    this.#begin(
+      replica,
+      { kind: 'offload', models: names, outdated: new Set(), ...(operation ? { operation } : {}) },
+      `offloads ${names.join(', ')}: ${cause}`,
+    )
     const handles = this.#handles.get(replica)
     if (!handles?.client) return
     this.#effects.offload(this.#state.definition, handles.client, names, handles.abort.signal).then(
@@ -547,7 +592,9 @@ export class ModuleWriter {
     const running = replica.operation?.operation
     replica.operation = undefined
     if (!running) return
-    const error = new BerthError('WORKLOAD_EXITED', `Module ${this.#state.id} was stopped before it had finished.`, { module: this.#state.id })
+    const error = new BerthError('WORKLOAD_EXITED', `Module ${this.#state.id} was stopped before it had finished.`, {
+      module: this.#state.id,
+    })
     this.#takeOperation(running)?.reject(error)
   }
 
@@ -593,6 +640,7 @@ export class ModuleWriter {
   }
 
   #scheduleWake(): void {
+    if (this.#closed) return
     const now = this.#clock.now()
     const atMs = nextWakeMs(this.#state, now)
     if (atMs === Number.POSITIVE_INFINITY || (this.#wake && this.#wake.atMs <= atMs)) return
@@ -607,6 +655,19 @@ export class ModuleWriter {
 
 function closedError(): BerthError {
   return new BerthError('CLIENT_CLOSED', 'The caller went away.')
+}
+
+/** Why a signal was aborted, where it says so itself. */
+function reasonOf(signal: AbortSignal): BerthError {
+  return signal.reason instanceof BerthError ? signal.reason : closedError()
+}
+
+function failedRunner(id: string): BerthError {
+  return new BerthError(
+    'WORKLOAD_EXITED',
+    `The runner of module ${id} has failed without saying why; see: berth logs ${id}`,
+    { module: id },
+  )
 }
 
 function shuttingDown(): BerthError {

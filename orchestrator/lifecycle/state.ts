@@ -80,13 +80,15 @@ export interface Drain {
   readonly servesWaiters: boolean
   /** From SIGTERM to SIGKILL. */
   readonly graceMs: number
+  /** Why it had to go, where that counts as a failure of its own: the next start waits for the back-off. */
+  readonly failure?: BerthError
 }
 
 export interface LoadedModel {
   inflight: number
   lastUsedMs: number
-  readonly loadBeganMs: number
-  readonly loadedMs: number
+  loadBeganMs: number
+  loadedMs: number
   /** Loaded with a configuration that has changed since: it is loaded anew before it serves again. */
   stale: boolean
 }
@@ -96,6 +98,8 @@ export interface RunningOperation {
   readonly models: readonly string[]
   /** The explicit operation that it carries out, if any. */
   readonly operation?: Operation
+  /** Of its models, those whose configuration has changed since it began. */
+  readonly outdated: Set<string>
 }
 
 export interface Waiter {
@@ -117,6 +121,8 @@ export interface Operation {
   readonly kind: 'load' | 'offload'
   readonly models: Readonly<Record<string, JsonObject>>
   readonly names: readonly string[]
+  /** Why it can't be carried out; it is told so in the next decision. */
+  doom: BerthError | undefined
 }
 
 export const liveStates: ReadonlySet<ReplicaState> = new Set([

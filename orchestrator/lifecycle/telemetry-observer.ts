@@ -28,8 +28,16 @@ export function createTelemetryObserver(options: TelemetryObserverOptions): Life
   return {
     moved(module, replica, from, to, cause) {
       events.publish({ type: 'replica', module, replica: replica.id, from, to, cause })
-      note(module, to === 'failed' ? 'error' : 'info', `${replica.id} generation ${replica.generation}: ${from} -> ${to}: ${cause}`, replica)
-      logger[to === 'failed' ? 'warn' : 'info']({ module, replica: replica.id, generation: replica.generation, from, to }, cause)
+      note(
+        module,
+        to === 'failed' ? 'error' : 'info',
+        `${replica.id} generation ${replica.generation}: ${from} -> ${to}: ${cause}`,
+        replica,
+      )
+      logger[to === 'failed' ? 'warn' : 'info'](
+        { module, replica: replica.id, generation: replica.generation, from, to },
+        cause,
+      )
     },
     preparing(module, progress) {
       if (progress.line === undefined) return

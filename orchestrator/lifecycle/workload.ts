@@ -23,7 +23,12 @@ export function defineModule(
 ): ModuleDefinition {
   const { runner, ...rest } = content(instance, manifest, models)
   // Models are left out: a change of their configuration loads them anew, it needs no new container.
-  const hash = specHash({ ...rest, runner: { ...runner, models: {} }, env: { ...rest.env, BERTH_CONTENT: manifest.contentHash }, replica: '' })
+  const hash = specHash({
+    ...rest,
+    runner: { ...runner, models: {} },
+    env: { ...rest.env, BERTH_CONTENT: manifest.contentHash },
+    replica: '',
+  })
   return { manifest, models, specHash: hash }
 }
 
@@ -39,7 +44,9 @@ export function workloadSpec(instance: Instance, definition: ModuleDefinition, r
 
 /** The bearer token of one generation of a replica. */
 export function workloadToken(instance: Instance, replica: ReplicaRef): string {
-  return createHmac('sha256', instance.secret).update(`${instance.id}/${replica.id}/${replica.generation}`).digest('hex')
+  return createHmac('sha256', instance.secret)
+    .update(`${instance.id}/${replica.id}/${replica.generation}`)
+    .digest('hex')
 }
 
 function content(
