@@ -42,7 +42,10 @@ export async function sendRecords<T>(
   raw.flushHeaders()
   if (format === 'sse') raw.write(`: ${options.comment ?? 'begin'}\n\n`)
 
-  const heartbeat = format === 'sse' ? setInterval(() => raw.write(':\n\n'), heartbeatMs).unref() : undefined
+  const beat = (): void => {
+    if (!raw.writableEnded && !raw.writableNeedDrain) raw.write(':\n\n')
+  }
+  const heartbeat = format === 'sse' ? setInterval(beat, heartbeatMs).unref() : undefined
   const end = (): void => {
     if (!raw.writableEnded) raw.end()
   }

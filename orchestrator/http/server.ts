@@ -10,7 +10,7 @@ import { BerthError } from '../domain/errors.ts'
 import type { Telemetry } from '../telemetry/telemetry.ts'
 import type { App } from './app.ts'
 import type { Authenticator } from './auth/authenticator.ts'
-import { createHostCheck } from './auth/host-check.ts'
+import { createHostCheck, isLoopback } from './auth/host-check.ts'
 import { collectOpenApi, docsRoutes } from './docs.ts'
 import { errorJson, payloadTooLarge, routeNotFound, sendError } from './errors.ts'
 import { guardRoutes } from './gate.ts'
@@ -49,6 +49,12 @@ const closeGraceMs = 2_000
 
 export function createServer(options: ServerOptions): App {
   const { config, services, telemetry } = options
+  if (config.auth === 'none' && !isLoopback(config.listen.host)) {
+    throw new BerthError('CONFIG_INVALID', `Berth does not listen on ${config.listen.host} without keys.`, {
+      field: 'auth',
+      remedy: 'Set `auth: keys` in berth.yaml (BERTH_AUTH=keys), or listen on 127.0.0.1.',
+    })
+  }
   const logger = telemetry.logger as unknown as FastifyBaseLogger
   const app: App = fastify({
     loggerInstance: logger,

@@ -69,6 +69,12 @@ describe('without keys', () => {
     },
   )
 
+  it.each(['0.0.0.0', '::', '192.168.1.5'])('nothing is served on %s', async (host) => {
+    await expect(testServer({ config: { listen: { host, port: 0 } } })).rejects.toMatchObject({
+      code: 'CONFIG_INVALID',
+    })
+  })
+
   it('health answers whatever the host', async () => {
     const { app } = await testServer()
     expect((await app.inject({ url: '/healthz', headers: { host: 'probe' } })).statusCode).toBe(200)

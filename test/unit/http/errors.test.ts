@@ -104,10 +104,10 @@ describe('errors', () => {
     const socket = connect(Number(new URL(url).port), '127.0.0.1')
     onTestFinished(() => void socket.destroy())
     socket.write('POST /api/modules/embeddings/enable?wait=true HTTP/1.1\r\nHost: localhost\r\n\r\n')
-    await expect.poll(() => services.asked).toHaveLength(1)
+    await expect.poll(() => services.asked, { timeout: 8_000 }).toHaveLength(1)
     socket.destroy()
     await gone
-    await expect.poll(() => logged.join('')).toContain('CLIENT_CLOSED')
+    await expect.poll(() => logged.join(''), { timeout: 8_000 }).toContain('CLIENT_CLOSED')
     expect(logged.join('')).not.toContain('"level":"error"')
   })
 })

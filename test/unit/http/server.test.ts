@@ -130,7 +130,7 @@ describe('draining', () => {
     services.during = ({ signal }) =>
       new Promise((_resolve, reject) => signal.addEventListener('abort', () => reject(signal.reason)))
     const asked = fetch(`${url}/api/modules/embeddings/enable?wait=true`, { method: 'POST' })
-    await expect.poll(() => services.asked).toHaveLength(1)
+    await expect.poll(() => services.asked, { timeout: 8_000 }).toHaveLength(1)
     await app.close()
     expect((await asked).status).toBe(503)
   })

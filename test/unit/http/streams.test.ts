@@ -64,7 +64,7 @@ describe("a module's log", () => {
     const answer = await fetch(`${url}/api/modules/embeddings/logs?follow=true`, { signal: leave.signal })
     expect(answer.status).toBe(200)
     leave.abort()
-    await expect.poll(() => ended).toBe(true)
+    await expect.poll(() => ended, { timeout: 8_000 }).toBe(true)
   })
 
   it('that breaks on the way ends with an error record', async () => {
@@ -102,7 +102,7 @@ describe("a module's log", () => {
           before = given
           return same
         },
-        { interval: 200 },
+        { interval: 200, timeout: 8_000 },
       )
       .toBe(true)
     expect(given).toBeLessThan(500)

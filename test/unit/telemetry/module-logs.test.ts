@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { appendFile, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, onTestFinished } from 'vitest'
 import { systemClock } from '../../../orchestrator/domain/clock.ts'
 import type { LogRecord } from '../../../orchestrator/domain/views.ts'
 import {
@@ -20,7 +20,9 @@ const record = (message: string): LogRecord => ({
 })
 
 function open(directory: string, more: Partial<ModuleLogsOptions> = {}): ModuleLogs {
-  return createModuleLogs({ directory, clock: systemClock, onFailure: () => undefined, ...more })
+  const logs = createModuleLogs({ directory, clock: systemClock, onFailure: () => undefined, ...more })
+  onTestFinished(() => logs.close())
+  return logs
 }
 
 const never = new AbortController().signal
@@ -219,7 +221,7 @@ describe('following', () => {
     }
     const readers: Promise<string[]>[] = []
     for (const start of [0, 1_000, 2_500, 4_000]) {
-      await expect.poll(() => written, { interval: 1 }).toBeGreaterThan(start)
+      await expect.poll(() => written, { interval: 1, timeout: 8_000 }).toBeGreaterThan(start)
       readers.push(follow())
     }
     for (const found of await Promise.all(readers)) expect(found).toEqual(numbered(0, 5_000))
