@@ -11,7 +11,18 @@ const rooms = {
   reconcile: ['domain', 'config', 'catalog', 'engines', 'runner', 'store', 'telemetry', 'lifecycle'],
   inference: ['domain', 'config', 'catalog', 'runner', 'telemetry', 'lifecycle', 'reconcile'],
   gateway: ['domain', 'config', 'catalog', 'runner', 'telemetry', 'lifecycle', 'reconcile', 'inference'],
-  http: ['domain', 'config', 'catalog', 'engines', 'store', 'telemetry', 'lifecycle', 'reconcile', 'inference', 'gateway'],
+  http: [
+    'domain',
+    'config',
+    'catalog',
+    'engines',
+    'store',
+    'telemetry',
+    'lifecycle',
+    'reconcile',
+    'inference',
+    'gateway',
+  ],
 }
 
 const oneWay = Object.entries(rooms).map(([room, may]) => ({
@@ -51,7 +62,11 @@ export default {
       comment: 'the command talks to the HTTP API: from the rooms it may take types and pure domain code only',
       severity: 'error',
       from: { path: '^orchestrator/cli/' },
-      to: { path: '^orchestrator/', pathNot: ['^orchestrator/cli/', '^orchestrator/domain/'], dependencyTypesNot: ['type-only'] },
+      to: {
+        path: '^orchestrator/',
+        pathNot: ['^orchestrator/cli/', '^orchestrator/domain/'],
+        dependencyTypesNot: ['type-only'],
+      },
     },
     {
       name: 'runner-is-alone',
@@ -73,7 +88,12 @@ export default {
       from: { path: '^orchestrator/.+/' },
       to: { path: '^orchestrator/(app|main)\\.ts$' },
     },
-    { name: 'product-without-tests', severity: 'error', from: { path: '^(orchestrator|module-runner)/' }, to: { path: '^(test|bench)/' } },
+    {
+      name: 'product-without-tests',
+      severity: 'error',
+      from: { path: '^(orchestrator|module-runner)/' },
+      to: { path: '^(test|bench)/' },
+    },
     vendor('dockerode', 'node_modules/(dockerode|@types/dockerode|docker-modem)/', '^orchestrator/engines/docker/'),
     vendor('fastify', 'node_modules/(fastify|@fastify)/', '^(orchestrator/http|module-runner/server)/'),
     vendor('prom-client', 'node_modules/prom-client/', '^orchestrator/telemetry/'),

@@ -1,5 +1,5 @@
 import Type, { type Static } from 'typebox'
-import { protocolVersion, runnerStates } from './constants.ts'
+import { protocolVersion, type runnerStates } from './constants.ts'
 
 /**
  * Runner protocol 1: what the orchestrator and a module container say to each other (docs/runner-protocol.md).

@@ -2,8 +2,8 @@
  * The composition root, the only file that knows every room: makes the parts, joins them, and takes them apart again.
  */
 import { performance } from 'node:perf_hooks'
-import { createCatalogWatcher } from './catalog/watcher.ts'
 import { manifestSchema } from './catalog/module-yaml.ts'
+import { createCatalogWatcher } from './catalog/watcher.ts'
 import type { Config } from './config/config.ts'
 import { configSchema } from './config/schema.ts'
 import { systemClock } from './domain/clock.ts'
@@ -54,7 +54,10 @@ const version = '0.1.0'
 interface Engines {
   readonly engine: Engine
   readonly decision: EngineDecision
-  readonly inspectImage: (reference: string, signal: AbortSignal) => ReturnType<ReturnType<typeof createDockerEngine>['inspectImage']>
+  readonly inspectImage: (
+    reference: string,
+    signal: AbortSignal,
+  ) => ReturnType<ReturnType<typeof createDockerEngine>['inspectImage']>
 }
 
 async function chooseEngine(options: AppOptions, instance: string, telemetry: Telemetry): Promise<Engines> {
@@ -68,11 +71,21 @@ async function chooseEngine(options: AppOptions, instance: string, telemetry: Te
     const engine = createDockerEngine({ instance, repositoryRoot, env, logger, ...config.docker })
     return { engine, decision, inspectImage: (reference, signal) => engine.inspectImage(reference, signal) }
   }
-  const engine = createProcessEngine({ instance, dataDirectory: config.data, repositoryRoot, env, logger: telemetry.logger })
+  const engine = createProcessEngine({
+    instance,
+    dataDirectory: config.data,
+    repositoryRoot,
+    env,
+    logger: telemetry.logger,
+  })
   telemetry.logger.warn('The embedded engine gives no isolation: modules run as this user, on this machine.')
   const inspectImage = () =>
     Promise.reject(
-      new BerthError('ENGINE_UNSUPPORTED', 'The embedded engine runs folders only, no images; install Docker to run images.', { engine: 'process' }),
+      new BerthError(
+        'ENGINE_UNSUPPORTED',
+        'The embedded engine runs folders only, no images; install Docker to run images.',
+        { engine: 'process' },
+      ),
     )
   return { engine, decision, inspectImage }
 }
@@ -95,14 +108,22 @@ export async function startApp(options: AppOptions): Promise<RunningApp> {
   }
 }
 
-async function compose(options: AppOptions, store: Store, telemetry: Telemetry, stop: AbortController): Promise<RunningApp> {
+async function compose(
+  options: AppOptions,
+  store: Store,
+  telemetry: Telemetry,
+  stop: AbortController,
+): Promise<RunningApp> {
   const { config } = options
   const { logger, metrics, events, moduleLogs } = telemetry
   const instance: Instance = { id: config.instance ?? store.instance.id, secret: store.instance.secret }
   const { engine, decision, inspectImage } = await chooseEngine(options, instance.id, telemetry)
   if (config.auth === 'keys') {
     const key = await ensureAdminKey(store.keys, config.data, config.adminKey)
-    logger.info(key.path ? { path: key.path } : {}, key.path ? `the admin key is in ${key.path}` : 'the admin key is the one of the environment')
+    logger.info(
+      key.path ? { path: key.path } : {},
+      key.path ? `the admin key is in ${key.path}` : 'the admin key is the one of the environment',
+    )
   }
 
   const channels = new Map<string, AbortController>()
@@ -147,7 +168,8 @@ async function compose(options: AppOptions, store: Store, telemetry: Telemetry, 
     log: (level, message, fields) => logger[level](fields ?? {}, message),
   })
   const dispatcher = createDispatcher({
-    route: ({ module, model }) => (module === undefined ? findModel(supervisor, model) : findModelOf(supervisor, module, model)),
+    route: ({ module, model }) =>
+      module === undefined ? findModel(supervisor, model) : findModelOf(supervisor, module, model),
     watch: watchInferences(metrics),
   })
   const models = createModelService({ supervisor })
@@ -227,7 +249,13 @@ async function compose(options: AppOptions, store: Store, telemetry: Telemetry, 
     system: {
       version,
       instance: instance.id,
-      engine: { name: engine.name, get description() { return engine.capabilities.description }, reason: decision.why },
+      engine: {
+        name: engine.name,
+        get description() {
+          return engine.capabilities.description
+        },
+        reason: decision.why,
+      },
       gpus: () => engine.capabilities.gpus,
       async readiness() {
         const reasons: string[] = []
@@ -292,7 +320,15 @@ const drainMs = 30_000
 async function drained(supervisor: Supervisor): Promise<void> {
   const limit = AbortSignal.timeout(drainMs)
   const idle = [...supervisor.records.values()].flatMap(({ writer }) =>
-    writer ? [writer.until((state) => state.waiters.length === 0 && [...state.replicas.values()].every((replica) => replica.inflight === 0), limit)] : [],
+    writer
+      ? [
+          writer.until(
+            (state) =>
+              state.waiters.length === 0 && [...state.replicas.values()].every((replica) => replica.inflight === 0),
+            limit,
+          ),
+        ]
+      : [],
   )
   await Promise.allSettled(idle)
 }

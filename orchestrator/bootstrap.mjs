@@ -10,7 +10,8 @@ import * as path from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)))
-const cache = process.env.BERTH_CACHE ?? path.join(process.env.XDG_CACHE_HOME || path.join(os.homedir(), '.cache'), 'berth')
+const cache =
+  process.env.BERTH_CACHE ?? path.join(process.env.XDG_CACHE_HOME || path.join(os.homedir(), '.cache'), 'berth')
 const nodeVersion = '24.21.0'
 /** npm packages that carry the Node binary, with the integrity that the registry must serve. */
 const nodePackages = {
@@ -58,7 +59,10 @@ async function findNode() {
   if (Number(process.versions.node.split('.')[0]) >= 24) return process.execPath
   const platform = `${process.platform}-${process.arch}`
   const wanted = nodePackages[platform]
-  if (!wanted) throw new Error(`Node 24 or newer is needed (this is ${process.version}) and none can be fetched for ${platform}; install it and try again`)
+  if (!wanted)
+    throw new Error(
+      `Node 24 or newer is needed (this is ${process.version}) and none can be fetched for ${platform}; install it and try again`,
+    )
   const folder = path.join(cache, `node-v${nodeVersion}-${platform}`)
   const binary = path.join(folder, 'node')
   if (fs.existsSync(binary)) return binary
@@ -76,10 +80,13 @@ function fetchNode(wanted, folder) {
     npm(['pack', `${wanted.name}@${nodeVersion}`, '--silent', '--pack-destination', temporary], temporary)
     const archive = path.join(temporary, `${wanted.name}-${nodeVersion}.tgz`)
     const actual = `sha512-${createHash('sha512').update(fs.readFileSync(archive)).digest('base64')}`
-    if (actual !== wanted.integrity) throw new Error(`${wanted.name}@${nodeVersion} is not what was locked (${actual}); not used`)
+    if (actual !== wanted.integrity)
+      throw new Error(`${wanted.name}@${nodeVersion} is not what was locked (${actual}); not used`)
     const made = path.join(temporary, 'ready')
     fs.mkdirSync(made)
-    const untar = spawnSync('tar', ['-xzf', archive, '-C', made, '--strip-components=2', 'package/bin/node'], { stdio: ['ignore', 2, 2] })
+    const untar = spawnSync('tar', ['-xzf', archive, '-C', made, '--strip-components=2', 'package/bin/node'], {
+      stdio: ['ignore', 2, 2],
+    })
     if (untar.status !== 0) throw new Error(`could not unpack ${archive}`)
     fs.chmodSync(path.join(made, 'node'), 0o755)
     fs.renameSync(made, folder)
@@ -115,7 +122,9 @@ function stampFile() {
 }
 
 function lockHash() {
-  return createHash('sha256').update(fs.readFileSync(path.join(root, 'package-lock.json'))).digest('hex')
+  return createHash('sha256')
+    .update(fs.readFileSync(path.join(root, 'package-lock.json')))
+    .digest('hex')
 }
 
 function npm(args, cwd) {
@@ -123,7 +132,8 @@ function npm(args, cwd) {
   const [file, prefix] = viaNode ? [process.execPath, [process.env.npm_execpath]] : ['npm', []]
   const env = { ...process.env }
   // What the outer `npm run --silent` exported would reach this npm as its own configuration.
-  for (const name of Object.keys(env)) if (name.startsWith('npm_config_loglevel') || name === 'npm_config_silent') delete env[name]
+  for (const name of Object.keys(env))
+    if (name.startsWith('npm_config_loglevel') || name === 'npm_config_silent') delete env[name]
   const result = spawnSync(file, [...prefix, ...args], { cwd, env, stdio: ['ignore', 2, 2] })
   if (result.error) throw new Error(`npm could not be run (${result.error.message}); install npm and try again`)
   if (result.status !== 0) throw new Error(`npm ${args[0]} failed with exit code ${result.status}; its output is above`)
@@ -141,7 +151,8 @@ async function withLock(file, work) {
       if (error.code !== 'EEXIST') throw error
     }
     if (!ownerLives(file)) fs.rmSync(file, { force: true })
-    else if (Date.now() > deadline) throw new Error(`another set-up holds ${file} for ten minutes; end it or remove the file`)
+    else if (Date.now() > deadline)
+      throw new Error(`another set-up holds ${file} for ten minutes; end it or remove the file`)
     else await new Promise((resolve) => setTimeout(resolve, 200))
   }
   try {

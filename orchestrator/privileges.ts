@@ -10,7 +10,9 @@ export function dropPrivileges(env: NodeJS.ProcessEnv): void {
   if (runAs === undefined || runAs === '' || process.getuid?.() !== 0) return
   const match = /^(\d+):(\d+)$/.exec(runAs)
   if (!match) {
-    throw new BerthError('CONFIG_INVALID', `BERTH_RUN_AS is \`${runAs}\`; it must be UID:GID, such as 10001:10001.`, { field: 'BERTH_RUN_AS' })
+    throw new BerthError('CONFIG_INVALID', `BERTH_RUN_AS is \`${runAs}\`; it must be UID:GID, such as 10001:10001.`, {
+      field: 'BERTH_RUN_AS',
+    })
   }
   const [uid, gid] = [Number(match[1]), Number(match[2])]
   const socketGroup = groupOf(env.DOCKER_HOST?.replace(/^unix:\/\//, '') ?? '/var/run/docker.sock')

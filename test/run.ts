@@ -72,7 +72,8 @@ function runTests(extra: readonly string[]): void {
     counts.failed += 1
   }
   rmSync(folder, { recursive: true, force: true })
-  if (counts.skipped > 0) process.stdout.write('Skipped tests need a Docker daemon, or another version of Python, that this machine lacks.\n')
+  if (counts.skipped > 0)
+    process.stdout.write('Skipped tests need a Docker daemon, or another version of Python, that this machine lacks.\n')
 }
 
 interface VitestReport {

@@ -2,6 +2,7 @@ import { statSync } from 'node:fs'
 import { isDeepStrictEqual } from 'node:util'
 import { type BerthError, toBerthError } from '../domain/errors.ts'
 import type { Config } from './config.ts'
+import { reason } from './interpolate.ts'
 import { type ConfigSource, configFile, loadConfig } from './load.ts'
 
 export interface ConfigWatcherOptions {
@@ -48,8 +49,12 @@ export function watchConfig({
 
 /** Differs whenever the file was written, replaced or removed. */
 function stateOf(file: string): string {
-  const info = statSync(file, { bigint: true, throwIfNoEntry: false })
-  return info === undefined ? 'none' : [info.ino, info.size, info.mtimeNs, info.ctimeNs].join(' ')
+  try {
+    const info = statSync(file, { bigint: true })
+    return [info.ino, info.size, info.mtimeNs, info.ctimeNs].join(' ')
+  } catch (error) {
+    return reason(error)
+  }
 }
 
 /** Keys that only a restart of Berth applies. */

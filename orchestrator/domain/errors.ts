@@ -125,7 +125,8 @@ export function fromModuleError(
 ): BerthError {
   const error = isRecord(body) && isRecord(body.error) ? body.error : isRecord(body) ? body : {}
   const code = isErrorCode(error.code) ? error.code : fallback
-  const message = typeof error.message === 'string' && error.message !== '' ? error.message : 'the module gave no reason'
+  const message =
+    typeof error.message === 'string' && error.message !== '' ? error.message : 'the module gave no reason'
   const details = isRecord(error.details) ? error.details : {}
   return new BerthError(code, message, { ...context, ...details }, { origin: 'module' })
 }

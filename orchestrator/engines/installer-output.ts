@@ -51,7 +51,9 @@ export class InstallerOutput {
       ...(file === undefined ? {} : { file }),
       lines: said === undefined || said.lines.length === 0 ? this.#lines : said.lines,
       remedy:
-        timeoutMs === undefined ? remedy : 'raise `timeouts.install` in module.yaml, or see why the packages come slowly',
+        timeoutMs === undefined
+          ? remedy
+          : 'raise `timeouts.install` in module.yaml, or see why the packages come slowly',
     })
   }
 }

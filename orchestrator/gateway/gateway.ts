@@ -27,7 +27,8 @@ export function createCallHandler(options: GatewayOptions, module: string, grant
   const { dispatcher, models } = options
 
   function check(name: string | undefined): string {
-    if (name === undefined) throw new BerthError('REQUEST_INVALID', `Module ${module} named no model in a call.`, { module })
+    if (name === undefined)
+      throw new BerthError('REQUEST_INVALID', `Module ${module} named no model in a call.`, { module })
     if (granted.includes(name)) return name
     const message = `Module ${module} may not use model ${name}; grant it with calls: [${[...granted, name].join(', ')}] in its module.yaml.`
     throw new BerthError('FORBIDDEN', message, { module, model: name, file: 'module.yaml', field: 'calls' })
@@ -61,7 +62,13 @@ export function createCallHandler(options: GatewayOptions, module: string, grant
 }
 
 /** A prompt is what InferenceModel was given: a conversation, an object with one, or a text. */
-function infer(dispatcher: Dispatcher, module: string, model: string, call: OutgoingCall, signal: AbortSignal): AsyncIterable<CallResult> {
+function infer(
+  dispatcher: Dispatcher,
+  module: string,
+  model: string,
+  call: OutgoingCall,
+  signal: AbortSignal,
+): AsyncIterable<CallResult> {
   const parameters = (call.parameters ?? {}) as JsonObject
   return collectFrames(signal, (sink) =>
     dispatcher.dispatch(

@@ -3,7 +3,14 @@ import { BerthError, toBerthError } from '../domain/errors.ts'
 import type { JsonObject } from '../domain/json.ts'
 import type { Lease } from '../lifecycle/module-writer.ts'
 import type { Ending, InferCall } from '../runner/client.ts'
-import type { InferenceRequest, InferenceSink, InferenceTimings, ModelRoute, RouteModels, WatchInference } from './types.ts'
+import type {
+  InferenceRequest,
+  InferenceSink,
+  InferenceTimings,
+  ModelRoute,
+  RouteModels,
+  WatchInference,
+} from './types.ts'
 
 /**
  * The way of one inference: find the model, wait for a lease, start it on the runner, hand its bytes to the sink. Lease
@@ -102,7 +109,11 @@ export class Inference {
       inferBody(found.model, this.#request),
       this.#request.requestId,
       { firstChunkMs, betweenChunksMs },
-      { onData: (bytes) => this.#data(bytes), onEnd: (ending) => this.#end(ending), onError: (error) => this.#fail(error) },
+      {
+        onData: (bytes) => this.#data(bytes),
+        onEnd: (ending) => this.#end(ending),
+        onError: (error) => this.#fail(error),
+      },
     )
   }
 
@@ -112,7 +123,12 @@ export class Inference {
       const now = performance.now()
       const { startMs, loadMs } = this.#lease?.waited ?? { startMs: 0, loadMs: 0 }
       const waitedMs = this.#grantedAt - this.#began
-      this.#timings = { queueMs: Math.max(0, waitedMs - startMs - loadMs), startMs, loadMs, firstMs: now - this.#grantedAt }
+      this.#timings = {
+        queueMs: Math.max(0, waitedMs - startMs - loadMs),
+        startMs,
+        loadMs,
+        firstMs: now - this.#grantedAt,
+      }
       this.#observer?.firstChunk(now - this.#began)
       this.#sink.begin(this.#timings)
     }
@@ -122,7 +138,10 @@ export class Inference {
   #end(ending: Ending): void {
     if (this.#ended) return
     const failed = ending.kind === 'error'
-    this.#close(failed ? (ending.code ?? 'INFERENCE_FAILED') : 'ok', failed && losesWorker(ending.code) ? 'lost' : undefined)
+    this.#close(
+      failed ? (ending.code ?? 'INFERENCE_FAILED') : 'ok',
+      failed && losesWorker(ending.code) ? 'lost' : undefined,
+    )
     if (!this.#abandoned) this.#sink.end()
   }
 
@@ -138,7 +157,13 @@ export class Inference {
 
   #expire(module: string, inferMs: number): void {
     this.#call?.cancel()
-    this.#fail(new BerthError('INFERENCE_TIMEOUT', `Module ${module} did not finish within ${inferMs / 1000} s (timeouts.infer).`, { module }))
+    this.#fail(
+      new BerthError(
+        'INFERENCE_TIMEOUT',
+        `Module ${module} did not finish within ${inferMs / 1000} s (timeouts.infer).`,
+        { module },
+      ),
+    )
   }
 
   #close(outcome: string, lease?: 'lost' | 'hung'): void {

@@ -222,7 +222,10 @@ function applyToReplica(state: ModuleState, event: ReplicaEvent, moment: Moment,
       if (replica.state !== 'stopping') return
       const failure = replica.drain?.failure
       replica.workload = undefined
-      if (failure && state.wanted === 'enabled') return crash(state, replica, failure, moment, onMove)
+      if (failure && state.wanted === 'enabled') {
+        crash(state, replica, failure, moment, onMove)
+        return
+      }
       move(replica, 'absent', 'it is gone', onMove)
       state.replicas.delete(replica.id)
       return

@@ -345,20 +345,25 @@ export class ModuleWriter {
   #enact(decision: Decision): void {
     switch (decision.do) {
       case 'grant':
-        return this.#grant(decision.waiter, decision.replica)
+        this.#grant(decision.waiter, decision.replica)
+        return
       case 'reject':
         this.#dropWaiter(decision.waiter)
-        return this.#take(decision.waiter)?.reject(decision.error)
+        this.#take(decision.waiter)?.reject(decision.error)
+        return
       case 'tell': {
         const { waiter, position } = decision
         waiter.position = position
         waiter.queuedSinceMs ??= this.#clock.now()
-        return this.#pending.get(waiter.id)?.onPosition?.(position)
+        this.#pending.get(waiter.id)?.onPosition?.(position)
+        return
       }
       case 'prepare':
-        return this.#prepare()
+        this.#prepare()
+        return
       case 'start':
-        return this.#start(decision.replica, decision.cause)
+        this.#start(decision.replica, decision.cause)
+        return
       case 'drain': {
         const { drainMs, callMs } = this.#state.definition.manifest.timeouts
         const { replica, cause, servesWaiters } = decision
@@ -366,19 +371,25 @@ export class ModuleWriter {
         return
       }
       case 'stop':
-        return this.#stop(decision.replica, decision.cause)
+        this.#stop(decision.replica, decision.cause)
+        return
       case 'probe':
-        return this.#probe(decision.replica)
+        this.#probe(decision.replica)
+        return
       case 'load':
-        return this.#load(decision.replica, decision.models, decision.operation)
+        this.#load(decision.replica, decision.models, decision.operation)
+        return
       case 'offload':
-        return this.#offload(decision.replica, decision.models, decision.cause, decision.operation)
+        this.#offload(decision.replica, decision.models, decision.cause, decision.operation)
+        return
       case 'finish':
         this.#dropOperation(decision.operation)
-        return this.#takeOperation(decision.operation)?.resolve([])
+        this.#takeOperation(decision.operation)?.resolve([])
+        return
       case 'refuse':
         this.#dropOperation(decision.operation)
-        return this.#takeOperation(decision.operation)?.reject(decision.error)
+        this.#takeOperation(decision.operation)?.reject(decision.error)
+        return
     }
   }
 
@@ -386,7 +397,10 @@ export class ModuleWriter {
     this.#dropWaiter(waiter)
     const pending = this.#take(waiter)
     if (!pending) return
-    if (waiter.kind !== 'use') return pending.resolve(undefined)
+    if (waiter.kind !== 'use') {
+      pending.resolve(undefined)
+      return
+    }
     const loaded = replica.models.get(waiter.model)
     const client = this.#handles.get(replica)?.client
     if (!loaded || !client)

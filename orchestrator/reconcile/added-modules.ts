@@ -82,7 +82,8 @@ export class AddedModules {
       const id = entry?.id ?? path
       throw new BerthError('DEPENDENCY_CONFLICT', `A module ${id} is there already.`, { module: id })
     }
-    if (!exists(entry.id)) throw new BerthError('INTERNAL', `Module ${entry.id} was read and is not listed.`, { module: entry.id })
+    if (!exists(entry.id))
+      throw new BerthError('INTERNAL', `Module ${entry.id} was read and is not listed.`, { module: entry.id })
     store.modules.put({ id: entry.id, source: { kind: 'folder', path }, addedAt: now().toISOString(), addedBy: 'api' })
     return entry.id
   }

@@ -51,6 +51,12 @@ export class DesiredSource {
       else broken.set(id, error)
     }
     const { models, aliases, problems } = resolveModels(this.#config, manifests, broken)
-    return { modules: [...modules.values()], models, aliases, modelErrors: problems, disabled: this.#store.disabled.list() }
+    return {
+      modules: [...modules.values()],
+      models,
+      aliases,
+      modelErrors: problems,
+      disabled: this.#store.disabled.list(),
+    }
   }
 }

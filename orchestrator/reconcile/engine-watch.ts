@@ -33,7 +33,10 @@ const gatherMs = 20
 
 export function watchEngine(options: EngineWatchOptions): EngineWatch {
   const { engine, supervisor, log, signal } = options
-  let problem: BerthError | undefined = new BerthError('ENGINE_UNAVAILABLE', `The engine ${engine.name} has not been reached yet.`)
+  let problem: BerthError | undefined = new BerthError(
+    'ENGINE_UNAVAILABLE',
+    `The engine ${engine.name} has not been reached yet.`,
+  )
   /** A hint has come that no listing has answered yet. */
   let hinted = false
   let wake = () => {}

@@ -1,7 +1,6 @@
 import { BerthError } from '../domain/errors.ts'
 import type { ModelDefinition } from '../domain/manifest.ts'
-import type { Lease, WaitOptions } from '../lifecycle/module-writer.ts'
-import type { ModuleWriter } from '../lifecycle/module-writer.ts'
+import type { Lease, ModuleWriter, WaitOptions } from '../lifecycle/module-writer.ts'
 import type { Supervisor } from './supervisor.ts'
 
 /** Finds who serves a model. Throws the error that says why nobody does. */
@@ -20,7 +19,10 @@ export function findModule(supervisor: Supervisor, id: string): ModuleWriter {
     throw new BerthError('MODULE_NOT_FOUND', `There is no module ${id}; see: berth ps`, { module: id })
   }
   if (record.writer) return record.writer
-  throw record.desired.error ?? new BerthError('INTERNAL', `Module ${id} has neither a manifest nor an error.`, { module: id })
+  throw (
+    record.desired.error ??
+    new BerthError('INTERNAL', `Module ${id} has neither a manifest nor an error.`, { module: id })
+  )
 }
 
 /** A model by its name or alias, whichever module it belongs to. */
@@ -49,7 +51,10 @@ export function findModelOf(supervisor: Supervisor, id: string, name: string): F
   if (own) return found(writer, own)
   if (adhoc.has(name)) return found(writer, { name, module: id, maxSimulUsers: definition.manifest.concurrency })
   const names = [...definition.models.keys(), ...adhoc.keys()].join(', ')
-  throw new BerthError('MODEL_NOT_FOUND', `Module ${id} has no model ${name}; it has: ${names || 'none'}`, { module: id, model: name })
+  throw new BerthError('MODEL_NOT_FOUND', `Module ${id} has no model ${name}; it has: ${names || 'none'}`, {
+    module: id,
+    model: name,
+  })
 }
 
 function found(

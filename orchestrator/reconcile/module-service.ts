@@ -52,7 +52,11 @@ export function createModuleService(options: ModuleServiceOptions) {
   }
 
   /** Waits for the environment, and for a replica where one is wanted. Rejects with what failed. */
-  async function settled(id: string, condition: (state: Readonly<ModuleState>) => boolean, { wait, signal }: ActionOptions) {
+  async function settled(
+    id: string,
+    condition: (state: Readonly<ModuleState>) => boolean,
+    { wait, signal }: ActionOptions,
+  ) {
     if (wait) {
       const writer = findModule(supervisor, id)
       await writer.until((state) => condition(state) || failureOf(state) !== undefined, signal)
@@ -63,7 +67,8 @@ export function createModuleService(options: ModuleServiceOptions) {
   }
 
   return {
-    list: (): readonly ModuleView[] => [...supervisor.records.values()].map(view).sort((a, b) => a.id.localeCompare(b.id)),
+    list: (): readonly ModuleView[] =>
+      [...supervisor.records.values()].map(view).sort((a, b) => a.id.localeCompare(b.id)),
     get,
 
     async add(source: string, action: ActionOptions): Promise<ModuleView> {
@@ -92,7 +97,9 @@ export function createModuleService(options: ModuleServiceOptions) {
     async restart(id: string, action: ActionOptions): Promise<ModuleView> {
       const writer = findModule(supervisor, id)
       if (supervisor.desired.disabled.has(id)) {
-        throw new BerthError('MODULE_DISABLED', `Module ${id} is disabled; enable it with: berth enable ${id}`, { module: id })
+        throw new BerthError('MODULE_DISABLED', `Module ${id} is disabled; enable it with: berth enable ${id}`, {
+          module: id,
+        })
       }
       writer.post({ type: 'restart' })
       return settled(id, isRunningAnew, action)
@@ -114,19 +121,33 @@ export function createModelService({ supervisor }: { readonly supervisor: Superv
     const model = desired.aliases.get(name) ?? name
     const definition = desired.models.get(model)
     const error = desired.modelErrors.get(name)
-    if (!definition) throw error ?? new BerthError('MODEL_NOT_FOUND', `There is no model ${name}; see: berth models`, { model: name })
+    if (!definition)
+      throw error ?? new BerthError('MODEL_NOT_FOUND', `There is no model ${name}; see: berth models`, { model: name })
     const record = supervisor.records.get(definition.module)
     if (record?.writer && !error) return modelView(definition, record.writer.state)
-    const missing = new BerthError('MODULE_NOT_FOUND', `Its module ${definition.module} is not there (yet).`, { module: definition.module, model })
+    const missing = new BerthError('MODULE_NOT_FOUND', `Its module ${definition.module} is not there (yet).`, {
+      module: definition.module,
+      model,
+    })
     const reason = error ?? record?.desired.error ?? missing
-    return { name, module: definition.module, state: 'failed', replicas: [], queued: 0, inflight: 0, error: reason.toBody() }
+    return {
+      name,
+      module: definition.module,
+      state: 'failed',
+      replicas: [],
+      queued: 0,
+      inflight: 0,
+      error: reason.toBody(),
+    }
   }
 
   return {
     get,
     list: (): readonly ModelView[] => {
       const names = new Set([...supervisor.desired.models.keys(), ...supervisor.desired.modelErrors.keys()])
-      return [...names].sort().map((name) => (supervisor.desired.models.has(name) ? get(name) : unserved(supervisor, name)))
+      return [...names]
+        .sort()
+        .map((name) => (supervisor.desired.models.has(name) ? get(name) : unserved(supervisor, name)))
     },
 
     /** Without `wait` the load goes on after the answer; its failure shows in the module's error. */
@@ -151,7 +172,15 @@ export function createModelService({ supervisor }: { readonly supervisor: Superv
 function unserved(supervisor: Supervisor, name: string): ModelView {
   const error = supervisor.desired.modelErrors.get(name)
   const module = typeof error?.details.module === 'string' ? error.details.module : ''
-  return { name, module, state: 'failed', replicas: [], queued: 0, inflight: 0, ...(error ? { error: error.toBody() } : {}) }
+  return {
+    name,
+    module,
+    state: 'failed',
+    replicas: [],
+    queued: 0,
+    inflight: 0,
+    ...(error ? { error: error.toBody() } : {}),
+  }
 }
 
 function failureOf(state: Readonly<ModuleState>): BerthError | undefined {

@@ -16,7 +16,10 @@ export interface KnownModule {
 }
 
 /** Workloads that no writer has: taken over where they are still what is wanted, removed otherwise. */
-export function plan(known: ReadonlyMap<string, KnownModule>, observed: readonly ObservedWorkload[]): readonly PlanStep[] {
+export function plan(
+  known: ReadonlyMap<string, KnownModule>,
+  observed: readonly ObservedWorkload[],
+): readonly PlanStep[] {
   const steps: PlanStep[] = []
   const newest = newestGenerations(observed)
   for (const workload of observed) {
@@ -36,7 +39,8 @@ function removalCause(owner: KnownModule | undefined, workload: ObservedWorkload
   if (owner.replicas.has(workload.replica)) return `another generation of ${workload.replica} is in charge`
   if (workload.generation !== newest) return `generation ${newest} of ${workload.replica} is newer`
   if (workload.state !== 'running' || !workload.endpoint) return `${workload.replica} does not run (${workload.state})`
-  if (workload.specHash !== owner.specHash) return `the files or settings of ${owner.id} have changed since it was started`
+  if (workload.specHash !== owner.specHash)
+    return `the files or settings of ${owner.id} have changed since it was started`
   return undefined
 }
 

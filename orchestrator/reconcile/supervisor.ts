@@ -48,7 +48,13 @@ export class Supervisor {
   readonly #removing = new Set<string>()
   /** Workloads that the last listing showed and nobody owned. */
   #strangers: ReadonlySet<string> = new Set()
-  #desired: DesiredState = { modules: [], models: new Map(), aliases: new Map(), modelErrors: new Map(), disabled: new Set() }
+  #desired: DesiredState = {
+    modules: [],
+    models: new Map(),
+    aliases: new Map(),
+    modelErrors: new Map(),
+    disabled: new Set(),
+  }
 
   constructor(options: SupervisorOptions) {
     this.#options = options
@@ -68,7 +74,12 @@ export class Supervisor {
     const seen = new Set<string>()
     for (const module of desired.modules) {
       seen.add(module.id)
-      const record = this.#modules.get(module.id) ?? { id: module.id, desired: module, writer: undefined, fingerprint: '' }
+      const record = this.#modules.get(module.id) ?? {
+        id: module.id,
+        desired: module,
+        writer: undefined,
+        fingerprint: '',
+      }
       this.#modules.set(module.id, record)
       record.desired = module
       if (module.manifest) this.#define(record, module.manifest, desired)
@@ -129,7 +140,10 @@ export class Supervisor {
     const listedMs = this.#options.clock.now()
     const observed = await this.#options.engine.list()
     for (const [id, writer] of [...this.#leaving, ...this.#writers()]) {
-      writer.observe(observed.filter((workload) => workload.module === id), listedMs)
+      writer.observe(
+        observed.filter((workload) => workload.module === id),
+        listedMs,
+      )
     }
     const known = new Map<string, KnownModule>()
     for (const [id, writer] of [...this.#leaving, ...this.#writers()]) {
@@ -167,7 +181,10 @@ export class Supervisor {
   async #removeWorkload(workload: ObservedWorkload, cause: string): Promise<void> {
     this.#removing.add(workload.id)
     try {
-      this.#options.log('info', `removes ${workload.replica}: ${cause}`, { module: workload.module, workload: workload.id })
+      this.#options.log('info', `removes ${workload.replica}: ${cause}`, {
+        module: workload.module,
+        workload: workload.id,
+      })
       await this.#options.engine.stop(workload.id, { graceMs: 5_000 })
     } catch (error) {
       this.#options.log('warn', `could not remove ${workload.replica}; it is tried again`, { error: String(error) })
@@ -177,7 +194,9 @@ export class Supervisor {
   }
 
   #writers(): [string, ModuleWriter][] {
-    return [...this.#modules.values()].flatMap(({ id, writer }) => (writer ? [[id, writer] as [string, ModuleWriter]] : []))
+    return [...this.#modules.values()].flatMap(({ id, writer }) =>
+      writer ? [[id, writer] as [string, ModuleWriter]] : [],
+    )
   }
 
   /** Asks the health of every replica that is idle. */

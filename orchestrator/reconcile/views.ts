@@ -72,8 +72,14 @@ function modelNames(state: Readonly<ModuleState>): string[] {
 
 function environmentView({ preparation }: Readonly<ModuleState>): EnvironmentView | undefined {
   const { environment } = preparation
-  if (environment) return { key: environment.key, state: 'ready', ...(environment.bytes === undefined ? {} : { bytes: environment.bytes }) }
-  const key = preparation.progress && 'environmentKey' in preparation.progress ? preparation.progress.environmentKey : undefined
+  if (environment)
+    return {
+      key: environment.key,
+      state: 'ready',
+      ...(environment.bytes === undefined ? {} : { bytes: environment.bytes }),
+    }
+  const key =
+    preparation.progress && 'environmentKey' in preparation.progress ? preparation.progress.environmentKey : undefined
   if (typeof key !== 'string') return undefined
   return { key, state: preparation.state === 'failed' ? 'failed' : 'installing' }
 }
@@ -81,8 +87,10 @@ function environmentView({ preparation }: Readonly<ModuleState>): EnvironmentVie
 /** 100 less what the engine and the module's own manifest open. */
 export function securityView(manifest: ModuleManifest, capabilities: EngineCapabilities): SecurityView {
   const findings = capabilities.weaknesses.map(({ points, finding }) => ({ points, finding }))
-  if (manifest.network === 'egress') findings.push({ points: 15, finding: 'it may reach other machines (network: egress)' })
-  if (manifest.calls.length > 0) findings.push({ points: 5, finding: `it may call other models (${manifest.calls.join(', ')})` })
+  if (manifest.network === 'egress')
+    findings.push({ points: 15, finding: 'it may reach other machines (network: egress)' })
+  if (manifest.calls.length > 0)
+    findings.push({ points: 5, finding: `it may call other models (${manifest.calls.join(', ')})` })
   const taken = findings.reduce((sum, { points }) => sum + points, 0)
   return { score: Math.max(0, 100 - taken), findings: findings.map(({ finding }) => finding) }
 }

@@ -1,7 +1,7 @@
-import { Compile } from 'typebox/compile'
-import type { Pool } from 'undici'
 import { Readable } from 'node:stream'
 import { setTimeout as delay } from 'node:timers/promises'
+import { Compile } from 'typebox/compile'
+import type { Pool } from 'undici'
 import { type CallResult, OutgoingCall } from '../../module-runner/protocol.ts'
 import { LineSplitter } from './line-splitter.ts'
 
@@ -44,7 +44,13 @@ export class CallChannel {
   }
 
   async #read(signal: AbortSignal): Promise<void> {
-    const answer = await this.#pool.request({ method: 'GET', path: '/calls', headers: this.#headers, signal, bodyTimeout: silenceMs })
+    const answer = await this.#pool.request({
+      method: 'GET',
+      path: '/calls',
+      headers: this.#headers,
+      signal,
+      bodyTimeout: silenceMs,
+    })
     const lines = new LineSplitter()
     for await (const bytes of answer.body) {
       for (const line of lines.push(bytes as Buffer)) this.#take(line.toString('utf8'), signal)

@@ -1,4 +1,4 @@
-import Type from 'typebox'
+import type Type from 'typebox'
 import { Compile } from 'typebox/compile'
 import { Pool } from 'undici'
 import { HealthAnswer, LoadAnswer, OffloadAnswer } from '../../module-runner/protocol.ts'
@@ -52,14 +52,19 @@ type Schema = Type.TSchema
 
 export function createRunnerClient(options: RunnerClientOptions): RunnerClient {
   const { module, endpoint, token } = options
-  const pool = new Pool(endpoint.kind === 'tcp' ? `http://${hostPart(endpoint.host)}:${endpoint.port}` : 'http://runner', {
-    ...(endpoint.kind === 'unix' ? { connect: { socketPath: endpoint.path, timeout: 5_000 } } : { connect: { timeout: 5_000 } }),
-    pipelining: 1,
-    keepAliveTimeout: 60_000,
-    keepAliveMaxTimeout: 600_000,
-    headersTimeout: 0,
-    bodyTimeout: 0,
-  })
+  const pool = new Pool(
+    endpoint.kind === 'tcp' ? `http://${hostPart(endpoint.host)}:${endpoint.port}` : 'http://runner',
+    {
+      ...(endpoint.kind === 'unix'
+        ? { connect: { socketPath: endpoint.path, timeout: 5_000 } }
+        : { connect: { timeout: 5_000 } }),
+      pipelining: 1,
+      keepAliveTimeout: 60_000,
+      keepAliveMaxTimeout: 600_000,
+      headersTimeout: 0,
+      bodyTimeout: 0,
+    },
+  )
   const authorization = `Bearer ${token}`
 
   /** One small JSON question. A `failure` code names what an error body without a known code becomes. */
@@ -89,7 +94,10 @@ export function createRunnerClient(options: RunnerClientOptions): RunnerClient {
     }
     const parsed = parseJson(text)
     if (status !== 200) {
-      if (status === 401) throw new BerthError('RUNNER_PROTOCOL', `The runner of module ${module} refuses the orchestrator's token.`, { module })
+      if (status === 401)
+        throw new BerthError('RUNNER_PROTOCOL', `The runner of module ${module} refuses the orchestrator's token.`, {
+          module,
+        })
       throw fromModuleError(parsed, 'LOAD_FAILED', { module })
     }
     if (!check.Check(parsed)) {
@@ -134,7 +142,10 @@ async function readBounded(body: AsyncIterable<Buffer>, module: string): Promise
   let size = 0
   for await (const part of body) {
     size += part.length
-    if (size > longestAnswerBytes) throw new BerthError('RUNNER_PROTOCOL', `The answer of module ${module} is far too long for the protocol.`, { module })
+    if (size > longestAnswerBytes)
+      throw new BerthError('RUNNER_PROTOCOL', `The answer of module ${module} is far too long for the protocol.`, {
+        module,
+      })
     parts.push(part)
   }
   return Buffer.concat(parts).toString('utf8')

@@ -30,7 +30,10 @@ export function wrapForeignFrames(handlers: InferHandlers): InferHandlers {
         return `${JSON.stringify({ error: error.toBody() })}\n`
       }
     }
-    problem = new BerthError('RUNNER_PROTOCOL', `The image sent a line that is no frame of the protocol: ${text.slice(0, 200)}`)
+    problem = new BerthError(
+      'RUNNER_PROTOCOL',
+      `The image sent a line that is no frame of the protocol: ${text.slice(0, 200)}`,
+    )
     return ''
   }
 
@@ -57,7 +60,17 @@ export function wrapForeignFrames(handlers: InferHandlers): InferHandlers {
       if (out !== '') handlers.onData(Buffer.from(out))
     }
     if (ended) handlers.onEnd(ended)
-    else handlers.onError(problem ?? error ?? new BerthError('STREAM_INTERRUPTED', 'The stream of the image ended without its terminal frame.', {}, { origin: 'module' }))
+    else
+      handlers.onError(
+        problem ??
+          error ??
+          new BerthError(
+            'STREAM_INTERRUPTED',
+            'The stream of the image ended without its terminal frame.',
+            {},
+            { origin: 'module' },
+          ),
+      )
   }
 }
 
@@ -65,8 +78,16 @@ function wrapChunk(chunk: Record<string, unknown>): Record<string, unknown> {
   const { response, warnings, errors, text, files, extra } = chunk
   const inner = isJsonObject(response)
     ? response
-    : { ...(text === undefined ? {} : { text }), ...(files === undefined ? {} : { files }), ...(extra === undefined ? {} : { extra }) }
-  return { response: inner, warnings: Array.isArray(warnings) ? warnings : [], errors: Array.isArray(errors) ? errors : [] }
+    : {
+        ...(text === undefined ? {} : { text }),
+        ...(files === undefined ? {} : { files }),
+        ...(extra === undefined ? {} : { extra }),
+      }
+  return {
+    response: inner,
+    warnings: Array.isArray(warnings) ? warnings : [],
+    errors: Array.isArray(errors) ? errors : [],
+  }
 }
 
 function parse(text: string): unknown {

@@ -145,11 +145,19 @@ class InferReader implements Dispatcher.DispatchHandler, InferCall {
     const module = this.#module
     if (error instanceof errors.HeadersTimeoutError) {
       const limit = this.#limits.firstChunkMs / 1000
-      return new BerthError('INFERENCE_TIMEOUT', `Module ${module} gave no first chunk within ${limit} s (timeouts.first_chunk).`, { module })
+      return new BerthError(
+        'INFERENCE_TIMEOUT',
+        `Module ${module} gave no first chunk within ${limit} s (timeouts.first_chunk).`,
+        { module },
+      )
     }
     if (error instanceof errors.BodyTimeoutError) {
       const limit = this.#limits.betweenChunksMs / 1000
-      return new BerthError('INFERENCE_TIMEOUT', `Module ${module} gave no further chunk within ${limit} s (timeouts.between_chunks).`, { module })
+      return new BerthError(
+        'INFERENCE_TIMEOUT',
+        `Module ${module} gave no further chunk within ${limit} s (timeouts.between_chunks).`,
+        { module },
+      )
     }
     return this.#status === 200 ? interrupted(module, error) : unreachable(module, error)
   }

@@ -24,7 +24,8 @@ export class LastLine {
     const before = bytes.length < 2 ? -1 : bytes.lastIndexOf(newline, bytes.length - (complete ? 2 : 1))
     if (before >= 0) this.#head = bytes.subarray(before + 1, before + 1 + kept)
     else if (this.#complete) this.#head = bytes.subarray(0, kept)
-    else if (this.#head.length < kept) this.#head = Buffer.concat([this.#head, bytes.subarray(0, kept - this.#head.length)])
+    else if (this.#head.length < kept)
+      this.#head = Buffer.concat([this.#head, bytes.subarray(0, kept - this.#head.length)])
     this.#complete = complete
   }
 

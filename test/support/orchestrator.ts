@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { createServer } from 'node:net'
 import { cp, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -34,7 +34,9 @@ export interface TestBerth {
 }
 
 export type Frame = Record<string, unknown> & {
-  readonly chunk?: { readonly response: { readonly text?: string; readonly files?: unknown[]; readonly extra?: Record<string, unknown> } }
+  readonly chunk?: {
+    readonly response: { readonly text?: string; readonly files?: unknown[]; readonly extra?: Record<string, unknown> }
+  }
   readonly done?: boolean
   readonly conversation?: unknown[]
   readonly error?: { readonly code: string; readonly message: string; readonly details?: Record<string, unknown> }
@@ -139,12 +141,16 @@ export async function startBerth(options: TestBerthOptions): Promise<TestBerth> 
     },
     async until(id, condition, timeoutMs = 60_000) {
       let last: ModuleView | undefined
-      await waitFor(timeoutMs, () => `module ${id} gets there; last seen: ${JSON.stringify(last)}`, async () => {
-        const answer = await request('GET', `/api/modules/${encodeURIComponent(id)}`)
-        if (answer.status !== 200) return false
-        last = (await answer.json()) as ModuleView
-        return condition(last)
-      })
+      await waitFor(
+        timeoutMs,
+        () => `module ${id} gets there; last seen: ${JSON.stringify(last)}`,
+        async () => {
+          const answer = await request('GET', `/api/modules/${encodeURIComponent(id)}`)
+          if (answer.status !== 200) return false
+          last = (await answer.json()) as ModuleView
+          return condition(last)
+        },
+      )
       return last as ModuleView
     },
     writeModule: (id, files) => writeFiles(join(modulesFolder, id), files),
@@ -177,7 +183,9 @@ async function writeFiles(folder: string, files: Readonly<Record<string, string>
 }
 
 function clean(env: Record<string, string | undefined>): Record<string, string> {
-  return Object.fromEntries(Object.entries(env).filter((entry): entry is [string, string] => entry[1] !== undefined && entry[1] !== ''))
+  return Object.fromEntries(
+    Object.entries(env).filter((entry): entry is [string, string] => entry[1] !== undefined && entry[1] !== ''),
+  )
 }
 
 export async function freePort(): Promise<number> {
@@ -191,11 +199,16 @@ export async function freePort(): Promise<number> {
 }
 
 /** Polls until true; the bound is for failures only. */
-export async function waitFor(timeoutMs: number, what: string | (() => string), condition: () => Promise<boolean>): Promise<void> {
+export async function waitFor(
+  timeoutMs: number,
+  what: string | (() => string),
+  condition: () => Promise<boolean>,
+): Promise<void> {
   const deadline = Date.now() + timeoutMs
   for (;;) {
     if (await condition()) return
-    if (Date.now() > deadline) throw new Error(`not within ${timeoutMs} ms: ${typeof what === 'string' ? what : what()}`)
+    if (Date.now() > deadline)
+      throw new Error(`not within ${timeoutMs} ms: ${typeof what === 'string' ? what : what()}`)
     await new Promise((resolve) => setTimeout(resolve, 25))
   }
 }

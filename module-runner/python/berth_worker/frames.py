@@ -123,16 +123,21 @@ def json_frame(kind: bytes, body: Any) -> bytes:
     return frame(kind, encode_json(body).encode())
 
 
-def read_exactly(connection: socket.socket, size: int) -> Optional[bytearray]:
-    """The next ``size`` bytes, or None when the connection ended before."""
-    data = bytearray(size)
-    view = memoryview(data)
-    done = 0
-    while done < size:
-        got = connection.recv_into(view[done:])
+def read_into(connection: socket.socket, view: memoryview) -> bool:
+    """Fills the view; False when the connection ended before."""
+    while view:
+        got = connection.recv_into(view)
         if got == 0:
-            return None
-        done += got
+            return False
+        view = view[got:]
+    return True
+
+
+def read_exactly(connection: socket.socket, size: int) -> bytearray:
+    """The next ``size`` bytes. Raises EOFError when the connection ended before."""
+    data = bytearray(size)
+    if not read_into(connection, memoryview(data)):
+        raise EOFError
     return data
 
 
@@ -152,9 +157,5 @@ class Channel:
     def receive(self) -> tuple[bytes, bytearray]:
         """The next frame. Raises EOFError when the runner is gone."""
         head = read_exactly(self._connection, 5)
-        if head is None:
-            raise EOFError
         body = read_exactly(self._connection, unpack_length(head)[0] - 1)
-        if body is None:
-            raise EOFError
         return bytes(head[4:5]), body

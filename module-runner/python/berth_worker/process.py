@@ -21,8 +21,10 @@ def prepare() -> None:
         signal.signal(number, _ignore)
     os.register_at_fork(after_in_child=_leave_to_parent)
     for stream in (sys.stdout, sys.stderr):
-        # Each line of a print reaches the log at once; a text that can't be encoded is no reason to fail.
-        stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)  # type: ignore[union-attr]
+        # Each line of a print reaches the log at once and as a whole; a text that can't be encoded is no reason to fail.
+        stream.reconfigure(  # type: ignore[union-attr]
+            encoding="utf-8", errors="backslashreplace", line_buffering=True, write_through=False
+        )
     import faulthandler
 
     faulthandler.enable()
@@ -64,8 +66,8 @@ def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except (OSError, ValueError):
-            pass
+        except Exception:  # a module may have put anything there, and the process ends
+            continue
 
 
 def _ignore(_number: int, _frame: Any) -> None:

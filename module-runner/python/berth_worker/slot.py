@@ -9,7 +9,7 @@ from types import GeneratorType
 from . import calls, conversation, process
 from .encode import CHUNK_KEYS, DONE_FRAME, Encoder, error_frame, require_dict, text_frame
 from .errors import WorkerError, describe, from_exception
-from .frames import INFER, read_exactly, unpack_length
+from .frames import INFER, read_into, unpack_length
 from .module import ServiceModule
 from .streams import as_iterator
 
@@ -53,13 +53,14 @@ class Slot:
             process.forget(self._connection)
             self._connection.close()
 
-    def _next_request(self) -> Optional[str]:
+    def _next_request(self) -> Optional[bytearray]:
         """The JSON text of the next inference, or None at the end."""
         buffer = self._buffer
+        receive = self._connection.recv_into
         try:
-            got = self._connection.recv_into(buffer)
+            got = receive(buffer)
             while 0 < got < 5:
-                more = self._connection.recv_into(memoryview(buffer)[got:])
+                more = receive(memoryview(buffer)[got:])
                 got = got + more if more else 0
             if got == 0:
                 return None
@@ -68,14 +69,12 @@ class Slot:
                 # The runner sends nothing but one I at a time.
                 return None
             if got == size:
-                return buffer[5:got].decode()
-            rest = read_exactly(self._connection, size - got)
+                return buffer[5:got]
+            request = bytearray(size - 5)
+            request[: got - 5] = memoryview(buffer)[5:got]
+            return request if read_into(self._connection, memoryview(request)[got - 5 :]) else None
         except OSError:
             return None
-        if rest is None:
-            return None
-        start = bytes(memoryview(buffer)[5:got])
-        return b"".join((start, rest)).decode()
 
     def _answer_next(self) -> bool:
         """Runs one inference and sends all of its frames. False at the end of the connection, Gone when it broke."""
@@ -156,9 +155,9 @@ class Slot:
             calls.log("warning", f"closing an inference of module {self._service.id} failed: {describe(exception)}")
 
 
-def _request(text: str) -> dict[str, Any]:
+def _request(source: bytearray) -> dict[str, Any]:
     try:
-        request, _ = _parse(text)
+        request, _ = _parse(source.decode())
         if not isinstance(request["parameters"], dict):
             raise WorkerError("REQUEST_INVALID", "`parameters` has to be an object")
         if not isinstance(request["config"], dict):

@@ -24,7 +24,7 @@ interface Answers {
   answer: RunnerHealth
   load: readonly string[]
   offload: readonly string[]
-  stop: void
+  stop: undefined
   health: RunnerHealth
 }
 
@@ -216,14 +216,14 @@ export function createRig(options: RigOptions = {}) {
     return asked
   }
 
-  function work(begin: (signal: AbortSignal) => Promise<readonly string[] | void>): AskedWork {
+  function work(begin: (signal: AbortSignal) => Promise<unknown>): AskedWork {
     const abort = new AbortController()
     const done = begin(abort.signal)
     const asked: AskedWork = { abort, done, over: false }
     done.then(
       (names) => {
         asked.over = true
-        if (names) asked.names = names
+        if (Array.isArray(names)) asked.names = names
       },
       (error: BerthError) => {
         asked.over = true
@@ -280,7 +280,7 @@ export function createRig(options: RigOptions = {}) {
       await settled()
     },
     async stopped(): Promise<void> {
-      effects.open('stop').resolve()
+      effects.open('stop').resolve(undefined)
       await settled()
     },
     async healthy(models: readonly string[]): Promise<void> {

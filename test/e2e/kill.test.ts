@@ -1,0 +1,124 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
+import { afterEach, describe, expect, it } from 'vitest'
+import { engines, plainModule } from '../support/engines.ts'
+import { containersOf, processesInContainers, processesOf } from '../support/leftovers.ts'
+import { startBerth, type TestBerth, waitFor } from '../support/orchestrator.ts'
+
+let berth: TestBerth | undefined
+
+afterEach(async () => {
+  await berth?.close()
+  berth = undefined
+})
+
+function instanceOf({ dataFolder }: TestBerth): string {
+  const db = new DatabaseSync(join(dataFolder, 'berth.db'), { readOnly: true })
+  try {
+    return String(db.prepare('SELECT id FROM instance').get()?.id)
+  } finally {
+    db.close()
+  }
+}
+
+/** Begins an inference and doesn't wait for it; what becomes of it is not the question here. */
+function begin(berth: TestBerth, parameters: Record<string, unknown>): void {
+  berth.infer('plain', { parameters }).catch(() => {})
+}
+
+/** Containers or runner processes of the module that are there now. */
+function running(berth: TestBerth, engine: string): string[] {
+  const instance = instanceOf(berth)
+  if (engine === 'docker')
+    return containersOf(instance).map(({ replica, generation, what }) => `${replica} ${generation} ${what}`)
+  return processesOf(`BERTH_INSTANCE=${instance}`)
+    .filter(({ what }) => what.includes('module-runner/server'))
+    .map(({ what }) => what)
+}
+
+describe.each(engines)('kill -9 on the %s engine', (engine) => {
+  const stages = [
+    { name: 'during a start', delayMs: 30 },
+    { name: 'during a load', delayMs: 700 },
+    { name: 'during a stream', delayMs: 1_600 },
+  ]
+
+  it('of the orchestrator at any point: after a restart nothing is orphaned, duplicated or stuck', async () => {
+    berth = await startBerth({
+      engine,
+      modules: { plain: { ...plainModule } },
+      config: 'models:\n  plain: { module: plain, load_seconds: 0.5, max_simul_users: 4 }\n',
+    })
+    for (const { delayMs } of [...stages, ...stages]) {
+      begin(berth, { n: 50, pause: 0.05 })
+      await new Promise((resolve) => setTimeout(resolve, delayMs * (0.5 + Math.random())))
+      await berth.kill()
+      await berth.restart()
+      const frames = await berth.infer('plain', { parameters: { n: 3 } })
+      expect(frames.at(-1), berth.log().slice(-3_000)).toMatchObject({ done: true })
+      const { replicas } = await berth.module('plain')
+      expect(replicas).toHaveLength(1)
+      const current = berth
+      await waitFor(
+        20_000,
+        () => `one of it runs: ${running(current, engine).join('; ')}`,
+        async () => running(current, engine).length === 1,
+      )
+    }
+  })
+
+  it('of the runner: the module answers again', async () => {
+    berth = await startBerth({ engine, modules: { plain: { ...plainModule } } })
+    for (let round = 0; round < 3; round += 1) {
+      await berth.infer('plain')
+      const pid = pidOf('module-runner/server', berth, engine)
+      process.kill(pid, 'SIGKILL')
+      const current = berth
+      await waitFor(30_000, 'it answers again', async () => (await current.infer('plain')).at(-1)?.done === true)
+      expect(running(berth, engine)).toHaveLength(1)
+    }
+  })
+
+  it('of the worker: requests in flight are told, the next is served', async () => {
+    berth = await startBerth({ engine, modules: { plain: { ...plainModule } } })
+    await berth.infer('plain')
+    const inFlight = berth.infer('plain', { parameters: { n: 1_000, pause: 0.05 } })
+    const current = berth
+    await waitFor(10_000, 'it streams', async () => (await current.models())[0]?.inflight === 1)
+    process.kill(pidOf('berth_worker', berth, engine), 'SIGKILL')
+    const frames = await inFlight
+    expect(['WORKLOAD_EXITED', 'OUT_OF_MEMORY', 'STREAM_INTERRUPTED']).toContain(frames.at(-1)?.error?.code)
+    await waitFor(30_000, 'it answers again', async () => (await current.infer('plain')).at(-1)?.done === true)
+  })
+
+  it('of the orchestrator and everything else at once: nothing is left behind', async () => {
+    berth = await startBerth({ engine, modules: { plain: { ...plainModule } } })
+    await berth.infer('plain')
+    const left = modulesProcesses(berth, engine)
+    await berth.kill()
+    for (const { what } of left) {
+      try {
+        process.kill(Number(/process (\d+)/.exec(what)?.[1]), 'SIGKILL')
+      } catch {
+        // It ended by itself.
+      }
+    }
+    await berth.restart()
+    expect((await berth.infer('plain')).at(-1)).toMatchObject({ done: true })
+    expect(running(berth, engine)).toHaveLength(1)
+  })
+})
+
+function modulesProcesses(berth: TestBerth, engine: string) {
+  const instance = instanceOf(berth)
+  return engine === 'docker' ? processesInContainers(instance) : processesOf(`BERTH_INSTANCE=${instance}`)
+}
+
+function pidOf(program: string, berth: TestBerth, engine: string): number {
+  const found = modulesProcesses(berth, engine).filter(({ what }) => what.includes(program))
+  const pid = Number(/process (\d+)/.exec(found[0]?.what ?? '')?.[1])
+  expect(found, `one process of ${program}`).not.toHaveLength(0)
+  readFileSync(`/proc/${pid}/stat`)
+  return pid
+}
