@@ -9,7 +9,14 @@ export function collectOpenApi(app: App, version: string): void {
     openapi: {
       openapi: '3.1.0',
       info: { title: 'Berth', description: 'Every AI module in its own container, one API in front of all.', version },
-      tags: [{ name: 'models' }, { name: 'modules' }, { name: 'environments' }, { name: 'system' }, { name: 'health' }],
+      tags: [
+        { name: 'inference' },
+        { name: 'models' },
+        { name: 'modules' },
+        { name: 'environments' },
+        { name: 'system' },
+        { name: 'health' },
+      ],
       components: {
         securitySchemes: {
           bearer: { type: 'http', scheme: 'bearer' },

@@ -82,6 +82,26 @@ describe('a hostile body', () => {
   })
 })
 
+describe('numbers', () => {
+  it.each([
+    '{"p":{"a":1.0,"b":[2.00,3]}}',
+    '{"p":{"seed":18446744073709551615}}',
+    '{"p":{"a":1e3,"b":1.5E1,"c":-0.0}}',
+    '{"p":{"a":0.7,"b":10,"c":"1.0","d":0.1234567890123456}}',
+  ])('below the fields of a request reach a module as they were written: %s', (body) => {
+    expect(JSON.stringify(parseJsonBody(Buffer.from(body)))).toBe(body)
+  })
+
+  it('of the request itself are numbers', () => {
+    expect(parseJsonBody(Buffer.from('{"max":5.0,"p":{"a":[1.0]}}'))).toMatchObject({ max: 5 })
+    expect(parseJsonBody(Buffer.from('2.0'))).toBe(2)
+  })
+
+  it('that are wrong are refused at their place', () => {
+    expect(() => parseJsonBody(Buffer.from('{"a":1.0,"b":1.}'))).toThrow('line 1, column 14')
+  })
+})
+
 describe('the type of a body', () => {
   it.each(['text/plain', 'application/x-www-form-urlencoded', 'nonsense', ''])(
     '%j is REQUEST_INVALID and says which is right',
