@@ -3,7 +3,7 @@ import { lstat, readdir, readFile, readlink, realpath } from 'node:fs/promises'
 import { dirname, isAbsolute, join, posix, relative, resolve, sep } from 'node:path'
 import type { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
-import { type Header, type Pack, pack as makePack } from 'tar-stream'
+import { type Header, pack as makePack, type Pack } from 'tar-stream'
 import { BerthError } from '../../domain/errors.ts'
 import { inside } from './inside.ts'
 
@@ -34,7 +34,12 @@ export const moduleExclusions = (path: string): boolean => neverSent.has(posix.b
 export function folderArchive(folder: string, options: FolderOptions): Readable {
   return filled(async (pack) => {
     const root = await realpath(folder).catch((cause: unknown) => {
-      throw unreadable(options.module, folder, cause)
+      throw new BerthError(
+        'MODULE_NOT_FOUND',
+        `The folder of module ${options.module} is not there: ${folder}`,
+        { module: options.module, file: folder },
+        { cause },
+      )
     })
     if (options.prefix !== '') await add(pack, { name: options.prefix, type: 'directory', mode: 0o755 })
     await addFolder(pack, root, '', options)
@@ -129,11 +134,15 @@ async function linkInside(root: string, path: string, module: string): Promise<s
   // Links on the way count too; one that leads nowhere is judged by its text.
   const real = await realpath(link).catch(() => lexical)
   if (!isWithin(root, lexical) || !isWithin(root, real)) {
-    throw new BerthError('MANIFEST_INVALID', `Module ${module}: the link ${path} leads out of the module's folder, to ${target}`, {
-      module,
-      file: path,
-      remedy: 'put the file itself into the folder',
-    })
+    throw new BerthError(
+      'MANIFEST_INVALID',
+      `Module ${module}: the link ${path} leads out of the module's folder, to ${target}`,
+      {
+        module,
+        file: path,
+        remedy: 'put the file itself into the folder',
+      },
+    )
   }
   return isAbsolute(target) ? relative(dirname(link), lexical) || '.' : target
 }

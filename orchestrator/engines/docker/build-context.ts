@@ -24,11 +24,15 @@ export async function moduleContext(
   const file = await findDockerfile(module, folder, root, base.dockerfile)
   const dockerfile = relative(root, file)
   if (dockerfile.startsWith('..')) {
-    throw new BerthError('MANIFEST_INVALID', `Module ${module}: ${base.dockerfile} is not inside its context ${base.context}`, {
-      module,
-      field: 'dockerfile',
-      remedy: 'move the Dockerfile into the context folder, or name a wider context',
-    })
+    throw new BerthError(
+      'MANIFEST_INVALID',
+      `Module ${module}: ${base.dockerfile} is not inside its context ${base.context}`,
+      {
+        module,
+        field: 'dockerfile',
+        remedy: 'move the Dockerfile into the context folder, or name a wider context',
+      },
+    )
   }
   const ignored = await readIgnore(root, dockerfile)
   const exclude: Ignored = (path, isFolder) => path !== dockerfile && ignored(path, isFolder)
@@ -62,11 +66,7 @@ async function readIgnore(root: string, dockerfile: string): Promise<Ignored> {
 }
 
 /** Hash over names, modes and contents, in one order: 16 hexadecimal characters. */
-export async function hashTree(
-  root: string,
-  exclude: Ignored,
-  hash = createHash('sha256'),
-): Promise<string> {
+export async function hashTree(root: string, exclude: Ignored, hash = createHash('sha256')): Promise<string> {
   const visit = async (path: string): Promise<void> => {
     const entries = await readdir(join(root, path), { withFileTypes: true })
     for (const entry of entries.sort((a, b) => (a.name < b.name ? -1 : 1))) {

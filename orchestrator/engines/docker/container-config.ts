@@ -1,6 +1,12 @@
 import type Docker from 'dockerode'
+import {
+  type InstallOrder,
+  installVariable,
+  runnerNodeFlags,
+  runnerVariables,
+  uvVariable,
+} from '../../../module-runner/protocol.ts'
 import { BerthError } from '../../domain/errors.ts'
-import { installVariable, type InstallOrder, runnerNodeFlags, runnerVariables, uvVariable } from '../../../module-runner/protocol.ts'
 import type { GpuDevice } from '../engine.ts'
 import { labels } from '../labels.ts'
 import type { WorkloadSpec } from '../workload-spec.ts'
@@ -109,7 +115,10 @@ function runnerParts(spec: WorkloadSpec, parts: WorkloadParts, runnerVolume: str
       readOnly(runnerVolume, inside.runner),
       anonymous(inside.modules),
       volume(names.data(spec.instance, spec.module), inside.dataMount, commonLabels(spec, 'data')),
-      volume(names.models(spec.instance), inside.cacheMount, { [labels.instance]: spec.instance, [labels.role]: 'cache' }),
+      volume(names.models(spec.instance), inside.cacheMount, {
+        [labels.instance]: spec.instance,
+        [labels.role]: 'cache',
+      }),
       ...(environmentKey === undefined ? [] : [readOnly(names.environment(environmentKey), inside.environmentMount)]),
     ],
   }
@@ -170,7 +179,12 @@ export function installerOptions(spec: WorkloadSpec, parts: InstallerParts, host
 export function helperOptions(
   instance: string,
   imageId: string,
-  volumes: readonly { readonly name: string; readonly target: string; readonly copy?: boolean; readonly labels: Record<string, string> }[],
+  volumes: readonly {
+    readonly name: string
+    readonly target: string
+    readonly copy?: boolean
+    readonly labels: Record<string, string>
+  }[],
 ): ContainerOptions {
   return {
     Image: imageId,
@@ -228,7 +242,10 @@ function volume(name: string, target: string, marks: Record<string, string>, cop
 }
 
 const anonymous = (target: string): Docker.MountSettings => volume('', target, {})
-const readOnly = (name: string, target: string): Docker.MountSettings => ({ ...volume(name, target, {}), ReadOnly: true })
+const readOnly = (name: string, target: string): Docker.MountSettings => ({
+  ...volume(name, target, {}),
+  ReadOnly: true,
+})
 
 function environment(variables: Readonly<Record<string, string>>): string[] {
   return Object.entries(variables).map(([name, value]) => `${name}=${value}`)
@@ -237,8 +254,12 @@ function environment(variables: Readonly<Record<string, string>>): string[] {
 function boundedJson(value: unknown, module: string): string {
   const json = JSON.stringify(value)
   if (Buffer.byteLength(json) <= longestVariable - 64) return json
-  throw new BerthError('MANIFEST_INVALID', `The configuration of module ${module} is larger than a container's start can carry (128 KiB)`, {
-    module,
-    remedy: 'put large values into a file in the module\'s folder',
-  })
+  throw new BerthError(
+    'MANIFEST_INVALID',
+    `The configuration of module ${module} is larger than a container's start can carry (128 KiB)`,
+    {
+      module,
+      remedy: "put large values into a file in the module's folder",
+    },
+  )
 }

@@ -68,7 +68,8 @@ export class Daemon {
     const { default: Client } = await import('dockerode')
     const secure = connection.kind === 'tcp' && connection.tls !== undefined
     const agent = secure ? new HttpsAgent({ keepAlive: true }) : new HttpAgent({ keepAlive: true })
-    const client = (options: object): Docker => new Client({ ...vendorOptions(connection), agent, ...options } as Docker.DockerOptions)
+    const client = (options: object): Docker =>
+      new Client({ ...vendorOptions(connection), agent, ...options } as Docker.DockerOptions)
     try {
       const unknown = { engine: '', api: '', architecture: '', init: false }
       const stranger = new Daemon(connection.address, unknown, client({}), agent)
@@ -136,7 +137,7 @@ export class Daemon {
 
   // Containers
 
-  async createContainer(name: string | undefined, options: ContainerOptions, signal: AbortSignal): Promise<string> {
+  async createContainer(name: string | undefined, options: ContainerOptions, signal?: AbortSignal): Promise<string> {
     const query = name === undefined ? {} : { name }
     const call = { query, body: options, signal, limitMs: slowMs }
     return (await this.#ask<{ Id: string }>('POST', '/containers/create', call)).Id
@@ -271,8 +272,7 @@ export class Daemon {
     const onAbort = (): void => controller.abort(signal?.reason)
     signal?.addEventListener('abort', onAbort, { once: true })
     const release = (): void => signal?.removeEventListener('abort', onAbort)
-    const timer =
-      limitMs === undefined ? undefined : setTimeout(() => controller.abort(this.#silent(limitMs)), limitMs)
+    const timer = limitMs === undefined ? undefined : setTimeout(() => controller.abort(this.#silent(limitMs)), limitMs)
     try {
       const result = await run(controller.signal)
       if (isStream(result)) result.once('close', release)

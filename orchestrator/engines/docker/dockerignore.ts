@@ -23,7 +23,11 @@ export function parseIgnore(text: string): Ignored {
   }
 }
 
-const clean = (pattern: string): string => pattern.replace(/^\.?\/+/, '').replace(/\/+$/, '').replace(/\/{2,}/g, '/')
+const clean = (pattern: string): string =>
+  pattern
+    .replace(/^\.?\/+/, '')
+    .replace(/\/+$/, '')
+    .replace(/\/{2,}/g, '/')
 
 function toRegExp(pattern: string): string {
   let source = ''
@@ -38,11 +42,11 @@ function toRegExp(pattern: string): string {
     } else if (rest.startsWith('*')) source += '[^/]*'
     else if (rest.startsWith('?')) source += '[^/]'
     else if (rest.startsWith('\\') && rest.length > 1) {
-      source += escape(rest[1] ?? '')
+      source += quote(rest[1] ?? '')
       at += 1
-    } else source += escape(rest[0] ?? '')
+    } else source += quote(rest[0] ?? '')
   }
   return source
 }
 
-const escape = (text: string): string => text.replace(/[.*+?^${}()|[\]\\/]/g, '\\$&')
+const quote = (text: string): string => text.replace(/[.*+?^${}()|[\]\\/]/g, '\\$&')

@@ -173,7 +173,9 @@ export async function amdByFile(root: string): Promise<readonly GpuDevice[]> {
 }
 
 async function groupsOf(gpus: readonly GpuDevice[]): Promise<readonly number[]> {
-  const files = await Promise.all(['/dev/kfd', ...gpus.map(({ id }) => id)].map((path) => stat(path).catch(() => undefined)))
+  const files = await Promise.all(
+    ['/dev/kfd', ...gpus.map(({ id }) => id)].map((path) => stat(path).catch(() => undefined)),
+  )
   return [...new Set(files.flatMap((file) => (file === undefined ? [] : [file.gid])))]
 }
 

@@ -27,7 +27,15 @@ const passed = new Set([
 ])
 
 /** Of this machine's own disk, or decided by Berth. */
-const kept = new Set(['PIP_CACHE_DIR', 'UV_CACHE_DIR', 'PIP_TARGET', 'PIP_PREFIX', 'PIP_USER', 'UV_PYTHON', 'UV_PROJECT_ENVIRONMENT'])
+const kept = new Set([
+  'PIP_CACHE_DIR',
+  'UV_CACHE_DIR',
+  'PIP_TARGET',
+  'PIP_PREFIX',
+  'PIP_USER',
+  'UV_PYTHON',
+  'UV_PROJECT_ENVIRONMENT',
+])
 
 const largestFile = 16 * 1024 * 1024
 

@@ -42,7 +42,11 @@ export class Images {
   }
 
   /** The image, pulled when it is not there. Rejects with IMAGE_UNAVAILABLE. */
-  async ensure(reference: string, signal: AbortSignal, report: Report): Promise<{ image: ImageFacts; cached: boolean }> {
+  async ensure(
+    reference: string,
+    signal: AbortSignal,
+    report: Report,
+  ): Promise<{ image: ImageFacts; cached: boolean }> {
     const found = await this.find(reference, signal)
     if (found !== undefined) return { image: found, cached: true }
     const image = await this.#making.run(`pull ${reference}`, signal, report, (cancelled, tell) =>
@@ -115,7 +119,7 @@ export class Images {
     } catch (error) {
       if (signal.aborted) throw signal.reason
       if (!isRefusal(error)) throw error
-      const remedy = 'correct the Dockerfile; the lines of the build are in the module\'s log'
+      const remedy = "correct the Dockerfile; the lines of the build are in the module's log"
       throw unavailable(tag, error.message, remedy, error, { lines })
     }
     const image = await this.find(tag, signal)
@@ -125,7 +129,10 @@ export class Images {
 
   #facts(reference: string, state: ImageState): ImageFacts {
     const { architecture } = this.#daemon.version
-    if (state.Architecture !== '' && (state.Architecture !== architecture || (state.Os !== '' && state.Os !== 'linux'))) {
+    if (
+      state.Architecture !== '' &&
+      (state.Architecture !== architecture || (state.Os !== '' && state.Os !== 'linux'))
+    ) {
       throw unavailable(
         reference,
         `it is for ${state.Os}/${state.Architecture}, and this machine is linux/${architecture}`,

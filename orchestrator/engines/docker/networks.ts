@@ -2,11 +2,11 @@ import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { BerthError } from '../../domain/errors.ts'
 import { labels } from '../labels.ts'
+import { untilAborted } from '../shared-work.ts'
 import type { Daemon, NetworkOptions, NetworkState } from './daemon.ts'
 import { isRefusal } from './daemon-error.ts'
 import { names } from './names.ts'
 import type { Reach } from './reach.ts'
-import { untilAborted } from '../shared-work.ts'
 import { freeSubnets, parseRange, parseRoutes, type Range } from './subnets.ts'
 
 /**
@@ -124,13 +124,18 @@ export class Networks {
     const [same, ...more] = found.filter(({ Name }) => Name === wanted.name).sort(oldestFirst)
     if (same === undefined) return undefined
     if (same.Labels?.[labels.instance] !== instance) {
-      throw new BerthError('ENGINE_UNAVAILABLE', `A network named ${wanted.name} is there that this Berth has not made`, {
-        network: wanted.name,
-        remedy: `remove it with \`docker network rm ${wanted.name}\``,
-      })
+      throw new BerthError(
+        'ENGINE_UNAVAILABLE',
+        `A network named ${wanted.name} is there that this Berth has not made`,
+        {
+          network: wanted.name,
+          remedy: `remove it with \`docker network rm ${wanted.name}\``,
+        },
+      )
     }
     // Docker allows two of one name when they are made at the same moment: the oldest is the one.
-    for (const extra of more) if (extra.Labels?.[labels.instance] === instance) await this.#remove(extra.Id).catch(() => undefined)
+    for (const extra of more)
+      if (extra.Labels?.[labels.instance] === instance) await this.#remove(extra.Id).catch(() => undefined)
     return same.Internal === wanted.internal ? same.Id : await this.#replace(same, wanted)
   }
 
@@ -141,7 +146,12 @@ export class Networks {
     } catch (error) {
       if (!isRefusal(error)) throw error
       const remedy = 'stop the module (`berth disable`), then start it again'
-      throw new BerthError('ENGINE_UNAVAILABLE', `The network ${wanted.name} must be made anew and is in use`, { remedy }, { cause: error })
+      throw new BerthError(
+        'ENGINE_UNAVAILABLE',
+        `The network ${wanted.name} must be made anew and is in use`,
+        { remedy },
+        { cause: error },
+      )
     }
   }
 
@@ -170,7 +180,8 @@ export class Networks {
       {
         network: wanted.name,
         field: 'docker.subnets',
-        remedy: 'set `docker.subnets` in berth.yaml to a private range that this machine has no route to, such as 172.31.0.0/16',
+        remedy:
+          'set `docker.subnets` in berth.yaml to a private range that this machine has no route to, such as 172.31.0.0/16',
       },
     )
   }
@@ -197,7 +208,9 @@ export class Networks {
       this.#options.daemon.listNetworks({}),
       this.#options.reach.kind === 'publish' ? '' : readFile('/proc/net/route', 'utf8').catch(() => ''),
     ])
-    const ofNetworks = networks.flatMap(({ IPAM }) => IPAM?.Config ?? []).flatMap(({ Subnet }) => parseRange(Subnet ?? '') ?? [])
+    const ofNetworks = networks
+      .flatMap(({ IPAM }) => IPAM?.Config ?? [])
+      .flatMap(({ Subnet }) => parseRange(Subnet ?? '') ?? [])
     return [...ofNetworks, ...parseRoutes(routes)]
   }
 }

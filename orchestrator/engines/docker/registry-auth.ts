@@ -95,7 +95,9 @@ function readHelper(stdout: string, serveraddress: string): RegistryAuth | undef
   try {
     const { Username, Secret } = JSON.parse(stdout) as { Username?: unknown; Secret?: unknown }
     if (typeof Secret !== 'string' || typeof Username !== 'string') return undefined
-    return Username === '<token>' ? { identitytoken: Secret, serveraddress } : { username: Username, password: Secret, serveraddress }
+    return Username === '<token>'
+      ? { identitytoken: Secret, serveraddress }
+      : { username: Username, password: Secret, serveraddress }
   } catch {
     return undefined
   }

@@ -53,13 +53,16 @@ export function* freeSubnets(
 
 /** The routes of a Linux machine (`/proc/net/route`), the default route left out. */
 export function parseRoutes(table: string): readonly Range[] {
-  return table.split('\n').slice(1).flatMap((line): Range[] => {
-    const [, destination, , , , , , mask] = line.split('\t')
-    if (destination === undefined || mask === undefined || mask === '00000000') return []
-    const first = littleEndian(destination)
-    const size = 2 ** 32 - littleEndian(mask)
-    return Number.isFinite(first) && Number.isFinite(size) ? [{ first, last: first + size - 1 }] : []
-  })
+  return table
+    .split('\n')
+    .slice(1)
+    .flatMap((line): Range[] => {
+      const [, destination, , , , , , mask] = line.split('\t')
+      if (destination === undefined || mask === undefined || mask === '00000000') return []
+      const first = littleEndian(destination)
+      const size = 2 ** 32 - littleEndian(mask)
+      return Number.isFinite(first) && Number.isFinite(size) ? [{ first, last: first + size - 1 }] : []
+    })
 }
 
 function littleEndian(hex: string): number {

@@ -1,0 +1,95 @@
+import { BerthError } from '../../domain/errors.ts'
+import type { EngineCapabilities } from '../engine.ts'
+import { labels } from '../labels.ts'
+import { dockerCapabilities } from './capabilities.ts'
+import { connectionFrom } from './connection.ts'
+import { Daemon } from './daemon.ts'
+import { Environments } from './environments.ts'
+import { findGpus } from './gpus.ts'
+import { Images } from './images.ts'
+import { Installer } from './installer.ts'
+import { names } from './names.ts'
+import { Networks } from './networks.ts'
+import type { DockerEngineOptions } from './options.ts'
+import { findReach, type Reach } from './reach.ts'
+import { Runner } from './runner-image.ts'
+import { ignoreRefusal, Volumes } from './volumes.ts'
+import { Workloads } from './workloads.ts'
+
+/** The parts of the engine on one connected daemon, joined. */
+export interface Session {
+  readonly daemon: Daemon
+  readonly capabilities: EngineCapabilities
+  readonly baseImage: string
+  readonly images: Images
+  readonly runner: Runner
+  readonly networks: Networks
+  readonly environments: Environments
+  readonly workloads: Workloads
+  forget(module: string): Promise<void>
+  close(): Promise<void>
+}
+
+const defaults = { baseImage: 'python:3.13-slim-trixie', subnets: ['10.213.0.0/16'], subnetPrefix: 28 }
+
+/** Rejects with ENGINE_UNAVAILABLE. */
+export async function openSession(options: DockerEngineOptions, signal: AbortSignal): Promise<Session> {
+  const { instance, env, repositoryRoot, runnerImage } = options
+  const { baseImage = defaults.baseImage, subnets = defaults.subnets, subnetPrefix = defaults.subnetPrefix } = options
+  const connection = connectionFrom(env)
+  const daemon = await Daemon.open(connection, signal)
+  try {
+    const info = await daemon.info(signal)
+    const [found] = await Promise.all([findReach(daemon, connection, info, signal), sweep(daemon, instance, signal)])
+    const reach: Reach = options.reach === 'publish' ? { kind: 'publish', bind: '127.0.0.1', host: '127.0.0.1' } : found
+    const local = found.kind === 'direct'
+    const { gpus, deviceGroups } = await findGpus({ daemon, info, local, probeImage: baseImage, instance }, signal)
+    const host = { init: daemon.version.init, cpus: Number(info.NCPU) || 1, deviceGroups }
+
+    const images = new Images(daemon, env)
+    const volumes = new Volumes(daemon, instance)
+    const networks = new Networks({ daemon, instance, reach, subnets, subnetPrefix })
+    const runner = new Runner({ daemon, images, volumes, repositoryRoot, runnerImage })
+    const installer = new Installer({ daemon, instance, networks, host, env })
+    const anyImage = async (): Promise<string | undefined> =>
+      runner.current?.imageId ?? (await images.find(baseImage, AbortSignal.timeout(10_000)).catch(() => undefined))?.id
+    const environments = new Environments({ daemon, volumes, installer, anyImage })
+    const workloads = new Workloads({ daemon, instance, networks, reach, host })
+    return {
+      daemon,
+      capabilities: dockerCapabilities(daemon, info, reach, gpus),
+      baseImage,
+      images,
+      runner,
+      networks,
+      environments,
+      workloads,
+      async forget(module) {
+        await networks.forget(module)
+        if (await volumes.remove(names.data(instance, module))) return
+        throw new BerthError('MODULE_BUSY', `The data of module ${module} can't be removed: a container uses it`, {
+          module,
+          remedy: 'stop the module first (`berth disable`)',
+        })
+      },
+      async close() {
+        await Promise.all([environments.close(), images.close()])
+        daemon.close()
+      },
+    }
+  } catch (error) {
+    daemon.close()
+    throw error
+  }
+}
+
+/** Removes what an earlier life of this orchestrator left half done: helpers, and installers that have ended. */
+async function sweep(daemon: Daemon, instance: string, signal: AbortSignal): Promise<void> {
+  const ours = `${labels.instance}=${instance}`
+  const [helpers, installers] = await Promise.all([
+    daemon.listContainers({ label: [ours, `${labels.role}=helper`] }, signal),
+    daemon.listContainers({ label: [ours, `${labels.role}=installer`] }, signal),
+  ])
+  const ended = installers.filter(({ State }) => State !== 'running')
+  await Promise.all([...helpers, ...ended].map(({ Id }) => daemon.removeContainer(Id).catch(ignoreRefusal)))
+}
