@@ -74,7 +74,7 @@ export const ModuleDocument = Type.Object(
 )
 
 /** JSON Schema (2020-12) of `module.yaml`. */
-export const manifestSchema = published(ModuleDocument, 'module.yaml', 'https://berth.dev/schema/module.json')
+export const manifestSchema = published(ModuleDocument, 'module.yaml', 'urn:berth:schema:module.yaml')
 
 /** What a `module.yaml` says; absent is not said. */
 export interface ModuleYaml extends ModuleFields {

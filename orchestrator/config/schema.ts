@@ -198,4 +198,4 @@ export const ConfigDocument = Type.Object(
 export type ConfigDocument = Static<typeof ConfigDocument>
 
 /** JSON Schema (2020-12) of `berth.yaml`. */
-export const configSchema = published(ConfigDocument, 'berth.yaml', 'https://berth.dev/schema/berth.json')
+export const configSchema = published(ConfigDocument, 'berth.yaml', 'urn:berth:schema:berth.yaml')
