@@ -300,13 +300,13 @@ function reviveLost(state: ModuleState, replica: Replica, kept: readonly string[
 function crash(state: ModuleState, replica: Replica, error: BerthError, moment: Moment, onMove: OnMove): void {
   if (moment.nowMs - replica.startedMs >= healthyAfterMs) clearFailure(state)
   replica.error = error
-  replica.operation = undefined
   replica.drain = undefined
   replica.models.clear()
   replica.inflight = 0
   replica.restarts += 1
   fail(state, error, moment)
   move(replica, 'failed', error.message, onMove)
+  replica.operation = undefined
 }
 
 function fail(state: ModuleState, error: BerthError, moment: Moment): void {

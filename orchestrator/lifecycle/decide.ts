@@ -68,7 +68,8 @@ function refusals(state: ModuleState, nowMs: number): readonly Decision[] {
     if (reason) decisions.push({ do: 'reject', waiter, error: reason })
   }
   for (const operation of state.operations) {
-    const reason = operation.doom ?? error
+    // An offload of what can't run any more has nothing left to do.
+    const reason = operation.doom ?? (operation.kind === 'load' ? error : undefined)
     if (reason) decisions.push({ do: 'refuse', operation, error: reason })
   }
   return decisions

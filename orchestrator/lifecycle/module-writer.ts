@@ -403,8 +403,10 @@ export class ModuleWriter {
     }
     const loaded = replica.models.get(waiter.model)
     const client = this.#handles.get(replica)?.client
-    if (!loaded || !client)
-      return pending.reject(new BerthError('INTERNAL', `replica ${replica.id} was granted without being ready`))
+    if (!loaded || !client) {
+      pending.reject(new BerthError('INTERNAL', `replica ${replica.id} was granted without being ready`))
+      return
+    }
     loaded.inflight += 1
     replica.inflight += 1
     pending.resolve(this.#lease(replica, waiter, loaded, client))
@@ -521,7 +523,7 @@ export class ModuleWriter {
     const graceMs = replica.inflight > 0 || !replica.workload ? 0 : (replica.drain?.graceMs ?? 0)
     move(replica, 'stopping', cause, this.#onMove)
     replica.models.clear()
-    this.#failOperations(replica)
+    this.#failOperation(replica, replica.drain?.failure)
     this.#closeHandles(replica)
     this.#observer.replicaDown(this.#state.id, replica)
     // A start under way sees its signal, ends and cleans up first: two hands never work on one workload.
@@ -602,21 +604,22 @@ export class ModuleWriter {
     move(replica, running.kind === 'load' ? 'loading' : 'offloading', cause, this.#onMove)
   }
 
-  #failOperations(replica: Replica): void {
+  /** An explicit operation under way ends with its replica. */
+  #failOperation(replica: Replica, failure: BerthError | undefined): void {
     const running = replica.operation?.operation
     replica.operation = undefined
     if (!running) return
-    const error = new BerthError('WORKLOAD_EXITED', `Module ${this.#state.id} was stopped before it had finished.`, {
-      module: this.#state.id,
-    })
-    this.#takeOperation(running)?.reject(error)
+    const { id } = this.#state
+    const stopped = () =>
+      new BerthError('WORKLOAD_EXITED', `Module ${id} was stopped before it had finished.`, { module: id })
+    this.#takeOperation(running)?.reject(failure ?? stopped())
   }
 
   readonly #onMove = (replica: Replica, from: ReplicaState, cause: string): void => {
     if (replica.state === 'failed') {
       this.#observer.crashed(this.#state.id, replica, cause)
       this.#observer.replicaDown(this.#state.id, replica)
-      this.#failOperations(replica)
+      this.#failOperation(replica, replica.error)
       const { definition } = this.#state
       this.#closeHandles(replica)
       // What is left of it (an ended container) goes; the next generation has another name in every record.

@@ -304,6 +304,9 @@ export function createRig(options: RigOptions = {}) {
     /** A replica with `m` loaded, and nobody waiting. */
     async ready(): Promise<void> {
       await this.idle()
+      if (effects.count('load') === 0) {
+        void writer.ensureLoaded({ model: 'm', maxInflight: 1, signal: new AbortController().signal }).catch(() => {})
+      }
       await this.loaded()
     },
 

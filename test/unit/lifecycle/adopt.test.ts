@@ -1,0 +1,95 @@
+import { describe, expect, it } from 'vitest'
+import { BerthError } from '../../../orchestrator/domain/errors.ts'
+import { testDefinition } from '../../support/definitions.ts'
+import { createRig, type Rig, settled } from './rig.ts'
+
+const adopting = (rig: Rig, generation = 7) =>
+  rig.work(() => rig.writer.adopt(rig.observed({ generation }), rig.workload(generation)))
+
+describe('a workload that was running already', () => {
+  it('is taken over with what it has loaded', async () => {
+    const rig = createRig()
+    rig.writer.post({ type: 'tick' })
+    await rig.prepared()
+    const adopted = adopting(rig)
+    await rig.answering(['m'])
+    expect(adopted.over).toBe(true)
+    expect(rig.replica).toMatchObject({ state: 'ready', generation: 7 })
+    const asked = rig.acquire()
+    await settled()
+    expect(asked.granted?.generation).toBe(7)
+    expect(rig.effects.count('start')).toBe(0)
+    expect(rig.told).toContain('up #7')
+  })
+
+  it('serves a request that comes while it is asked; no second generation is started', async () => {
+    const rig = createRig()
+    rig.writer.post({ type: 'tick' })
+    await rig.prepared()
+    adopting(rig)
+    const asked = rig.acquire()
+    await settled()
+    expect(rig.effects.count('start')).toBe(0)
+    await rig.answering([])
+    await rig.loaded()
+    expect(asked.granted?.generation).toBe(7)
+  })
+
+  it('and does not answer is stopped before another generation starts', async () => {
+    const rig = createRig()
+    rig.writer.post({ type: 'tick' })
+    await rig.prepared()
+    const adopted = adopting(rig)
+    const asked = rig.acquire()
+    await rig.failing('answer', new BerthError('RUNNER_UNREACHABLE', 'refused'))
+    expect(rig.effects.count('start')).toBe(0)
+    await rig.stopped()
+    expect(adopted.error?.code).toBe('RUNNER_UNREACHABLE')
+    expect(rig.effects.count('start')).toBe(1)
+    await rig.started()
+    await rig.answering()
+    await rig.loaded()
+    expect(asked.granted).toBeDefined()
+  })
+
+  it('of another spec is drained once the new environment is there', async () => {
+    const rig = createRig()
+    const adopted = adopting(rig)
+    rig.writer.post({ type: 'define', definition: testDefinition({ specHash: 'spec-2' }) })
+    await rig.answering(['m'])
+    expect(adopted.over).toBe(true)
+    expect(rig.replica?.state).toBe('ready')
+    await rig.prepared()
+    expect(rig.replica?.state).toBe('stopping')
+  })
+
+  it('of a module that was disabled meanwhile is stopped', async () => {
+    const rig = createRig()
+    adopting(rig)
+    rig.writer.post({ type: 'want', wanted: 'disabled' })
+    await rig.answering(['m'])
+    expect(rig.told.filter((line) => /^(up|down)/.test(line))).toEqual(['up #7', 'down #7'])
+    await rig.stopped()
+    expect(rig.state.replicas.size).toBe(0)
+  })
+
+  it('is not taken over where another generation is in charge', async () => {
+    const rig = createRig()
+    await rig.ready()
+    const adopted = adopting(rig)
+    await settled()
+    expect(adopted.error).toBeDefined()
+    expect(rig.replica).toMatchObject({ state: 'ready', generation: 1 })
+  })
+
+  it('that ends afterwards is replaced', async () => {
+    const rig = createRig()
+    rig.writer.post({ type: 'tick' })
+    await rig.prepared()
+    adopting(rig)
+    await rig.answering(['m'])
+    await rig.exits()
+    rig.clock.advance(500)
+    expect(rig.effects.count('start')).toBe(1)
+  })
+})

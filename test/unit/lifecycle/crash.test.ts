@@ -1,0 +1,274 @@
+import { describe, expect, it } from 'vitest'
+import { BerthError } from '../../../orchestrator/domain/errors.ts'
+import { createRig, type Rig, settled } from './rig.ts'
+
+/** The next generation, up to its loads. */
+async function restarted(rig: Rig): Promise<void> {
+  rig.clock.advance(500)
+  await rig.started()
+  await rig.answering()
+}
+
+describe('a workload that ends', () => {
+  it('while it is ready is started again after a back-off, with what it had loaded', async () => {
+    const rig = createRig()
+    await rig.ready()
+    await rig.exits({ code: 3 })
+    expect(rig.replica).toMatchObject({ state: 'failed', restarts: 1, inflight: 0 })
+    expect(rig.replica?.error).toMatchObject({ code: 'WORKLOAD_EXITED', details: { exitCode: 3 } })
+    expect(rig.replica?.error?.message).toContain('exit code 3')
+    await restarted(rig)
+    expect(rig.effects.open('load').names).toEqual(['m'])
+    await rig.loaded()
+    expect(rig.replica).toMatchObject({ state: 'ready', generation: 2, restarts: 1 })
+    expect(rig.state.waiters).toEqual([])
+  })
+
+  it('by a signal or for want of memory says so', async () => {
+    const rig = createRig()
+    await rig.ready()
+    await rig.exits({ signal: 'SIGSEGV' })
+    expect(rig.replica?.error).toMatchObject({ code: 'WORKLOAD_EXITED', details: { signal: 'SIGSEGV' } })
+    await restarted(rig)
+    await rig.loaded()
+    await rig.exits({ outOfMemory: true })
+    expect(rig.replica?.error?.code).toBe('OUT_OF_MEMORY')
+  })
+
+  it('while requests wait keeps them waiting for the next generation', async () => {
+    const rig = createRig()
+    await rig.ready()
+    const first = rig.acquire()
+    const second = rig.acquire()
+    await settled()
+    await rig.exits()
+    first.granted?.release('lost')
+    await restarted(rig)
+    await rig.loaded()
+    expect(second.error).toBeUndefined()
+    expect(second.granted?.generation).toBe(2)
+  })
+
+  it('while it loads rejects those who wait for that model, and brings back what was loaded', async () => {
+    const rig = createRig({ models: { m: {}, big: {}, small: {} } })
+    await rig.ready()
+    const asked = rig.acquire('big')
+    const other = rig.acquire('small')
+    await settled()
+    expect(rig.replica?.state).toBe('loading')
+    await rig.exits({ outOfMemory: true })
+    expect(asked.error?.code).toBe('OUT_OF_MEMORY')
+    expect(other.error).toBeUndefined()
+    await restarted(rig)
+    const loads: (readonly string[] | undefined)[] = []
+    for (let count = 0; count < 2; count += 1) {
+      loads.push(rig.effects.open('load').names)
+      await rig.loaded()
+    }
+    expect(loads.flat().sort()).toEqual(['m', 'small'])
+    expect(other.granted).toBeDefined()
+  })
+
+  it('while it starts is told to everyone who waits, and removed', async () => {
+    const rig = createRig()
+    const asked = rig.acquire()
+    await rig.prepared()
+    await rig.started()
+    const answer = rig.effects.open('answer')
+    await rig.exits({ code: 1 })
+    expect(asked.error?.code).toBe('WORKLOAD_EXITED')
+    expect(answer.signal?.aborted).toBe(true)
+    expect(rig.effects.count('stop')).toBeGreaterThan(0)
+    expect(rig.replica).toMatchObject({ state: 'failed', restarts: 1 })
+  })
+
+  it('fails the explicit load that it was carrying out', async () => {
+    const rig = createRig()
+    await rig.ready()
+    const load = rig.work((signal) => rig.writer.load({ m: { size: 2 } }, signal))
+    await rig.exits()
+    expect(load.error?.code).toBe('WORKLOAD_EXITED')
+  })
+
+  it('is counted as the first failure again when it had lived for long', async () => {
+    const rig = createRig()
+    await rig.ready()
+    await rig.exits()
+    await restarted(rig)
+    await rig.loaded()
+    expect(rig.state.failure.count).toBe(1)
+    rig.clock.advance(60_000)
+    await rig.exits()
+    expect(rig.state.failure.count).toBe(1)
+  })
+
+  it('again and again is not brought back any more without a request', async () => {
+    const rig = createRig()
+    await rig.ready()
+    for (let crashes = 1; crashes <= 3; crashes += 1) {
+      await rig.exits()
+      rig.clock.advance(10_000)
+      await rig.started()
+      await rig.answering()
+      await rig.loaded()
+    }
+    await rig.exits()
+    expect(rig.effects.count('start')).toBe(4)
+    expect(rig.clock.advance(3_600_000)).toBe(0)
+    expect(rig.effects.count('start')).toBe(4)
+    rig.acquire()
+    expect(rig.effects.count('start')).toBe(5)
+  })
+
+  it('was removed by somebody else when a listing does not show it', async () => {
+    const rig = createRig()
+    await rig.ready()
+    rig.clock.advance(1)
+    rig.writer.observe([], rig.clock.now())
+    expect(rig.replica?.error?.message).toContain('removed by somebody else')
+  })
+
+  it('is not taken for gone by a listing that began before it was started', async () => {
+    const rig = createRig()
+    rig.acquire()
+    await rig.prepared()
+    rig.clock.advance(10)
+    const listedMs = rig.clock.now()
+    rig.clock.advance(10)
+    await rig.started()
+    rig.writer.observe([], listedMs)
+    expect(rig.replica?.state).toBe('starting')
+  })
+})
+
+describe('a lease given back as lost', () => {
+  it('has the health asked before anything else is granted', async () => {
+    const rig = createRig()
+    await rig.ready()
+    const first = rig.acquire()
+    const second = rig.acquire()
+    await settled()
+    first.granted?.release('lost')
+    await settled()
+    expect(second.granted).toBeUndefined()
+    await rig.healthy(['m'])
+    expect(second.granted?.generation).toBe(1)
+  })
+
+  it('leads to the loads that the new worker needs', async () => {
+    const rig = createRig({ models: { m: {}, other: {} } })
+    await rig.ready()
+    const both = rig.acquire('other')
+    await rig.loaded()
+    both.granted?.release('lost')
+    await settled()
+    await rig.healthy([])
+    for (let count = 0; count < 2; count += 1) await rig.loaded()
+    expect([...(rig.replica?.models.keys() ?? [])].sort()).toEqual(['m', 'other'])
+    expect(rig.effects.count('start')).toBe(1)
+    expect(rig.state.waiters).toEqual([])
+  })
+
+  it('leads to a new generation when nothing answers, after a back-off', async () => {
+    const rig = createRig()
+    await rig.ready()
+    const first = rig.acquire()
+    await settled()
+    first.granted?.release('lost')
+    await settled()
+    await rig.failing('health', new BerthError('RUNNER_UNREACHABLE', 'refused'))
+    expect(rig.replica?.state).toBe('stopping')
+    await rig.stopped()
+    expect(rig.replica).toMatchObject({ state: 'failed', restarts: 1 })
+    expect(rig.replica?.error?.code).toBe('RUNNER_UNREACHABLE')
+    expect(rig.effects.count('start')).toBe(1)
+    expect(rig.effects.count('stop')).toBe(1)
+    await restarted(rig)
+    await rig.loaded()
+    expect(rig.replica).toMatchObject({ state: 'ready', generation: 2 })
+  })
+
+  it('of a runner that has failed without a reason replaces it', async () => {
+    const rig = createRig()
+    await rig.ready()
+    const first = rig.acquire()
+    await settled()
+    first.granted?.release('lost')
+    await settled()
+    rig.effects.open('health').resolve({ state: 'failed', models: [] })
+    await settled()
+    expect(rig.replica?.state).toBe('stopping')
+  })
+
+  it('after its replica has gone changes nothing', async () => {
+    const rig = createRig()
+    await rig.ready()
+    const first = rig.acquire()
+    await settled()
+    await rig.exits()
+    await restarted(rig)
+    await rig.loaded()
+    first.granted?.release('lost')
+    await settled()
+    expect(rig.replica).toMatchObject({ state: 'ready', suspicion: 'none', inflight: 0 })
+  })
+})
+
+describe('a lease given back as hung', () => {
+  it('condemns the replica before the next is granted on it', async () => {
+    const rig = createRig()
+    await rig.ready()
+    const first = rig.acquire()
+    const second = rig.acquire()
+    await settled()
+    first.granted?.release('hung')
+    await settled()
+    expect(second.granted).toBeUndefined()
+    expect(rig.effects.open('stop')).toMatchObject({ replica: { generation: 1 }, graceMs: 0 })
+    expect(rig.effects.count('start')).toBe(1)
+    await rig.stopped()
+    await restarted(rig)
+    await rig.loaded()
+    expect(second.granted?.generation).toBe(2)
+  })
+
+  it('ends with nothing when the module was disabled meanwhile', async () => {
+    const rig = createRig()
+    await rig.ready()
+    const first = rig.acquire()
+    await settled()
+    rig.writer.post({ type: 'want', wanted: 'disabled' })
+    first.granted?.release('hung')
+    await settled()
+    await rig.stopped()
+    expect(rig.state.replicas.size).toBe(0)
+  })
+})
+
+describe('a check of health', () => {
+  it('asks replicas that are idle and no others', async () => {
+    const rig = createRig()
+    await rig.ready()
+    const busy = rig.acquire()
+    await settled()
+    rig.writer.checkHealth()
+    expect(rig.effects.count('health')).toBe(0)
+    busy.granted?.release()
+    rig.writer.checkHealth()
+    rig.writer.checkHealth()
+    expect(rig.effects.count('health')).toBe(1)
+    await rig.healthy(['m'])
+    expect(rig.replica?.state).toBe('ready')
+  })
+
+  it('learns of models that the runner has loaded itself', async () => {
+    const rig = createRig({ models: { m: {}, other: {} } })
+    await rig.ready()
+    rig.writer.checkHealth()
+    await rig.healthy(['m', 'other'])
+    const asked = rig.acquire('other')
+    await settled()
+    expect(asked.granted).toBeDefined()
+    expect(rig.effects.count('load')).toBe(1)
+  })
+})
