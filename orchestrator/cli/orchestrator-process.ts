@@ -37,7 +37,9 @@ export function ended(child: ChildProcess): Promise<number> {
 
 /** Runs the orchestrator's program for one answer; resolves with what it wrote to standard output. */
 export async function outputOf({ mainFile, signal }: Context, args: readonly string[]): Promise<string> {
-  const child = spawn(process.execPath, [mainFile, ...args], { stdio: ['ignore', 'pipe', 'inherit'], signal })
+  // Of its log only what is wrong: the answer is what was asked for.
+  const env = { BERTH_LOG_LEVEL: 'error', ...process.env }
+  const child = spawn(process.execPath, [mainFile, ...args], { stdio: ['ignore', 'pipe', 'inherit'], signal, env })
   const [output, code] = await Promise.all([text(child.stdout), ended(child)])
   if (code !== 0) throw new CliError(`the orchestrator's program ended with exit code ${code}`)
   return output

@@ -46,7 +46,7 @@ export function createOutput(stdout: OutputStream, stderr: OutputStream, now: ()
         shown = true
         return
       }
-      const phase = text.split(':', 2).join(':')
+      const phase = text.split(/: | \[/, 2).join()
       if (text === last.text || (phase === last.phase && now() - last.at < statusEveryMs)) return
       last = { text, phase, at: now() }
       stderr.write(`${text}\n`)

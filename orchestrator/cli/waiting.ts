@@ -75,19 +75,18 @@ const states: Readonly<Record<string, string>> = {
   stopping: 'stopping',
 }
 
-/** `embeddings: installing its requirements: Downloading numpy [####------] 6.5 MB of 16 MB`; undefined when at rest. */
+/** `embeddings: installing its requirements [####----] 1 of 2: Downloaded numpy`; undefined when at rest. */
 export function describeProgress({ id, state, progress }: ModuleView): string | undefined {
   if (progress === undefined) return states[state] === undefined ? undefined : `${id}: ${states[state]}`
-  const phase = phases[progress.phase] ?? progress.phase
-  const message = progress.message === '' ? '' : `: ${progress.message}`
-  return `${id}: ${phase}${message}${bar(progress.current, progress.total)}`
+  const { phase, message, current, total } = progress
+  return `${id}: ${phases[phase] ?? phase}${bar(current, total)}${message === '' ? '' : `: ${message}`}`
 }
 
+/** Before the message, so that a narrow terminal cuts the message and not the bar. */
 function bar(current: number | undefined, total: number | undefined): string {
-  if (current === undefined) return ''
+  if (current === undefined || total === undefined || total <= 0) return ''
   // Bytes or steps: nobody installs ten thousand steps.
-  const amount = (count: number): string => ((total ?? count) >= 10_000 ? megabytes(count) : String(count))
-  if (total === undefined || total <= 0) return ` ${amount(current)}`
+  const amount = (count: number): string => (total >= 10_000 ? megabytes(count) : String(count))
   const filled = Math.round(Math.min(1, Math.max(0, current / total)) * 20)
   return ` [${'#'.repeat(filled)}${'-'.repeat(20 - filled)}] ${amount(current)} of ${amount(total)}`
 }

@@ -28,7 +28,7 @@ export function downCommand(program: Command, context: Context): void {
 /** The modules that were stopped; undefined when no orchestrator answers on this machine. */
 async function shutDown({ api, out, signal, target }: Context): Promise<readonly string[] | undefined> {
   try {
-    out.status('berth: stopping the modules')
+    if (await isHealthy(api, signal)) out.status('berth: stopping the modules')
     const { stopped } = await api.json<{ stopped: readonly string[] }>('POST', '/api/shutdown', { signal })
     const deadline = Date.now() + endMs
     while (await isHealthy(api, signal)) {

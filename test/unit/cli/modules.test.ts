@@ -102,7 +102,7 @@ describe('what changes modules', () => {
     })
     const { stderr, stdout } = await berth(['restart', 'embeddings'], { url: api.url })
     expect(stderr.split('\n')).toEqual([
-      'embeddings: installing its requirements: Downloading numpy [########------------] 6.5 MB of 16 MB',
+      'embeddings: installing its requirements [########------------] 6.5 MB of 16 MB: Downloading numpy',
       'embeddings: restarted (ready)',
       '',
     ])

@@ -34,7 +34,7 @@ describe('a status', () => {
     const stderr = streamed(false)
     const out = createOutput(streamed(false), stderr, () => now)
     out.status('m: installing: numpy')
-    out.status('m: installing: scipy')
+    out.status('m: installing [##--] 1 of 2: scipy')
     now = 6_000
     out.status('m: installing: torch')
     out.status('m: starting')
@@ -46,7 +46,7 @@ describe('progress', () => {
   it('names the phase, its message and how far it is', () => {
     const progress = { phase: 'image', message: 'pulling', current: 3, total: 4 } as const
     expect(describeProgress({ ...view, progress })).toBe(
-      'embeddings: getting the image: pulling [###############-----] 3 of 4',
+      'embeddings: getting the image [###############-----] 3 of 4: pulling',
     )
     expect(describeProgress({ ...view, progress: { phase: 'load', message: '' } })).toBe('embeddings: loading')
     expect(describeProgress({ ...view, state: 'starting' })).toBe('embeddings: starting')
