@@ -125,7 +125,7 @@ def require_dict(item: Any) -> dict[str, Any]:
         return item
     raise WorkerError(
         "INFERENCE_FAILED",
-        f"SERVICE_INFERENCE yielded {_shown(item)}; each yield has to be a dict with text, files, extra, warnings or errors",
+        f"SERVICE_INFERENCE yielded {_shown(item)}; each yield has to be a dict with text, files, extra, warnings, errors",
     )
 
 

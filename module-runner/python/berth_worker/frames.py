@@ -35,13 +35,12 @@ Control, worker -> runner
   K answer   {"id","ok":{"loaded":[...]}} | {"id","ok":{"offloaded":[...]}} | {"id","error":ERROR}
   G log      {"level":"debug|info|warning|error|critical","message"}
   X call     an OutgoingCall of protocol.ts ({"id","kind",...}); kind "cancel" gets no result
-  W window   {"call":id,"frames":n}: the module took n more R frames of this call. So that a slow module does not make
-             the worker grow, the runner keeps at most 64 R frames of a call on the way without a W. (A runner that does
-             not mind memory may ignore W.)
-  T ended    {"slot":slotId}: this slot's thread has ended. After a cancel it tells when the generator is closed at last,
-             so that a new inference or an offload need not overlap with it.
+  W window   {"call":id,"frames":n}: the module took n more R frames of this call. So that a slow module does not
+             make the worker grow, the runner keeps at most 64 R frames of a call on the way without a W.
+  T ended    {"slot":slotId}: this slot's thread has ended. After a cancel it tells when the generator is closed at
+             last, so that a new inference or an offload need not overlap with it.
 Control, runner -> worker
-  L load     {"id","models":{name:configuration}}   configurations merge key by key into ServerConfiguration["services"][name]
+  L load     {"id","models":{name:configuration}}   merged key by key into ServerConfiguration["services"][name]
   F offload  {"id","models":[name]}                 only names that are loaded reach the module
   O open     {"open":slotId}                        slotId: string or number, echoed in the slot's hello
   R result   {"call":id,"frame":CallResult}
@@ -53,18 +52,19 @@ Slot, runner -> worker
              ``key_info``; the terminal frame has a ``conversation`` exactly when parameters had one (a list, [] too).
 Slot, worker -> runner
   C chunk    one complete NDJSON line ``{"chunk":{...}}\\n``, UTF-8: relayed as it is
-  A chunk    with binary attachments: ``u32 n | n bytes: the line | then per attachment u32 length | bytes``. In the line,
-             attachment i (from 0, in order of appearance) stands as the whole JSON string "@@berth-att:<nonce>:<i>@@";
-             the runner puts the base64 text in place of what is between the quotes
+  A chunk    with binary attachments: ``u32 n | n bytes: the line | then per attachment u32 length | bytes``. In the
+             line, attachment i (from 0, in order of appearance) stands as the whole JSON string
+             "@@berth-att:<nonce>:<i>@@"; the runner puts the base64 text in place of what is between the quotes
   D done     terminal line ``{"done":true,"conversation"?:[...]}\\n``
   B done     terminal line with attachments, laid out as A
-  E error    terminal line ``{"error":{"code","message","origin":"module","retryable":false,"details"?:{"traceback"?}}}\\n``
-Cancel: the runner destroys the slot's connection (both directions: destroy, not end). The generator is closed at its next
-yield, so that its ``finally`` blocks run; nothing more is written and the slot is gone. A runner that ends a slot while it is
-idle just destroys it too. An inference runs in the slot's own thread; import, load, offload in the main thread.
+  E error    terminal line ``{"error":ERROR}\\n``
+Cancel: the runner destroys the slot's connection (both directions: destroy, not end). The generator is closed at its
+next yield, so that its ``finally`` blocks run; nothing more is written and the slot is gone. A runner that ends a slot
+while it is idle just destroys it too. An inference runs in the slot's own thread; import, load, offload in the main one.
 
-ERROR = {"code","message","origin":"module","retryable":false,"details":{"traceback"?}}, codes LOAD_FAILED, INFERENCE_FAILED,
-OUT_OF_MEMORY (MemoryError, CUDA out of memory), MODEL_NOT_FOUND, REQUEST_INVALID (parameters that can't be parsed).
+ERROR = {"code","message","origin":"module","retryable":false,"details"?:{"traceback"?, ...}}, codes LOAD_FAILED,
+INFERENCE_FAILED, OUT_OF_MEMORY (MemoryError, CUDA out of memory), MODEL_NOT_FOUND, REQUEST_INVALID (parameters that can't
+be parsed).
 
 The other program here, for the installer: ``python3 <module-runner>/python/berth_worker/run_requirements.py FILE GPU
 [extra pip argument ...]``, run with the environment's interpreter and the module's folder as working directory, calls
@@ -81,7 +81,7 @@ import threading
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Optional
+    from typing import Any
 
 MAX_BODY = 2**32 - 1
 

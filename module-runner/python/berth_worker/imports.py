@@ -1,4 +1,4 @@
-"""How a module's files find each other: ``Services.<folder>.<file>``, ``EnabledModules.<folder>.<file>``, plain ``<file>``.
+"""How a module's files find each other: ``Services.<folder>.<file>``, ``EnabledModules.<folder>.<file>``, ``<file>``.
 
 Both prefixed names lead to one module object, so that state in a sibling exists once.
 """
@@ -23,7 +23,7 @@ def install(folder_name: str, folder: str, working_directory: str) -> ModuleFind
     finder = ModuleFinder(folder_name, folder)
     sys.meta_path.insert(0, finder)
     position = _first_installed_packages()
-    # After the standard library, whose modules a sibling named like one must not replace, and before installed packages.
+    # Before installed packages, and after the standard library, which a sibling of the same name must not replace.
     sys.path.insert(position, folder)
     # Processes that the module spawns have this path but not the finder: there, links in the working directory serve.
     sys.path.append(working_directory)

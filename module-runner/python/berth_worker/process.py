@@ -21,7 +21,7 @@ def prepare() -> None:
         signal.signal(number, _ignore)
     os.register_at_fork(after_in_child=_leave_to_parent)
     for stream in (sys.stdout, sys.stderr):
-        # Each line of a print reaches the log at once and as a whole; a text that can't be encoded is no reason to fail.
+        # Each line of a print reaches the log at once and whole; a text that can't be encoded is no reason to fail.
         stream.reconfigure(  # type: ignore[union-attr]
             encoding="utf-8", errors="backslashreplace", line_buffering=True, write_through=False
         )

@@ -1,4 +1,4 @@
-"""Installation of packages into the module's environment, for ``requirements.py``: with uv where Berth gives one, else pip."""
+"""Installation of packages into the module's environment, for ``requirements.py``: with uv where there is one, or pip."""
 
 import importlib.util
 import os
