@@ -185,7 +185,10 @@ function unserved(supervisor: Supervisor, name: string): ModelView {
 
 function failureOf(state: Readonly<ModuleState>): BerthError | undefined {
   if (state.preparation.state === 'failed') return state.preparation.error
-  for (const replica of state.replicas.values()) if (replica.state === 'failed') return replica.error
+  for (const replica of state.replicas.values()) {
+    // One that had failed before a restart was asked for says nothing about the restart.
+    if (replica.state === 'failed' && replica.generation >= state.restartBelow) return replica.error
+  }
   return undefined
 }
 

@@ -46,6 +46,7 @@ export class Supervisor {
   /** Removed modules whose workloads are still going. */
   readonly #leaving = new Map<string, ModuleWriter>()
   readonly #removing = new Set<string>()
+  #closed = false
   /** Workloads that the last listing showed and nobody owned. */
   #strangers: ReadonlySet<string> = new Set()
   #desired: DesiredState = {
@@ -92,15 +93,15 @@ export class Supervisor {
     const definition = defineModule(this.#options.instance, manifest, models)
     const fingerprint = JSON.stringify([definition.specHash, manifest, [...models]])
     const wanted = desired.disabled.has(record.id) ? 'disabled' : 'enabled'
+    // One that is still leaving under this id comes back: its replica ids are free only when its workloads are gone.
+    record.writer ??= this.#leaving.get(record.id)
+    this.#leaving.delete(record.id)
     const { writer } = record
     if (!writer) {
-      // One that is still leaving under this id goes on leaving; its replica ids are free again when it is gone.
       const { effects, observer, clock, random } = this.#options
       record.writer = new ModuleWriter({ definition, wanted, effects, observer, clock, random })
       record.fingerprint = fingerprint
-      const leaving = this.#leaving.get(record.id)
-      if (leaving) this.#startAfter(leaving, record.writer)
-      else record.writer.post({ type: 'tick' })
+      record.writer.post({ type: 'tick' })
       return
     }
     if (record.fingerprint !== fingerprint) {
@@ -108,13 +109,6 @@ export class Supervisor {
       writer.post({ type: 'define', definition })
     }
     if (writer.state.wanted !== wanted) writer.post({ type: 'want', wanted })
-  }
-
-  #startAfter(leaving: ModuleWriter, next: ModuleWriter): void {
-    leaving
-      .until((state) => state.replicas.size === 0, AbortSignal.timeout(600_000))
-      .catch(() => {})
-      .then(() => next.post({ type: 'tick' }))
   }
 
   #remove(record: ModuleRecord): void {
@@ -127,8 +121,9 @@ export class Supervisor {
       .until((state) => state.replicas.size === 0, AbortSignal.timeout(600_000))
       .catch(() => {})
       .then(() => {
+        if (this.#leaving.get(record.id) !== writer || writer.state.wanted !== 'removed') return
+        this.#leaving.delete(record.id)
         writer.close()
-        if (this.#leaving.get(record.id) === writer) this.#leaving.delete(record.id)
       })
   }
 
@@ -149,7 +144,6 @@ export class Supervisor {
     for (const [id, writer] of [...this.#leaving, ...this.#writers()]) {
       const { state } = writer
       const replicas = new Map([...state.replicas].map(([replica, { generation }]) => [replica, generation]))
-      for (const [replica, generation] of known.get(id)?.replicas ?? []) replicas.set(replica, generation)
       known.set(id, { id, wanted: state.wanted, specHash: state.definition.specHash, replicas })
     }
     const work: Promise<void>[] = []
@@ -173,6 +167,7 @@ export class Supervisor {
       await writer.adopt(observed, { id, endpoint, gpus, ...(container === undefined ? {} : { container }) })
       this.#options.log('info', `adopted ${observed.replica}, which was running already`, { module: observed.module })
     } catch (error) {
+      if (this.#closed) return
       const reason = error instanceof Error ? error.message : String(error)
       await this.#removeWorkload(observed, `it could not be adopted: ${reason}`)
     }
@@ -230,6 +225,7 @@ export class Supervisor {
 
   /** Lets go; workloads that outlive the orchestrator go on. */
   close(): void {
+    this.#closed = true
     for (const [, writer] of [...this.#writers(), ...this.#leaving]) writer.close()
   }
 }

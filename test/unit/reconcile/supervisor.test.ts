@@ -1,0 +1,344 @@
+import { describe, expect, it } from 'vitest'
+import { BerthError } from '../../../orchestrator/domain/errors.ts'
+import type { ModuleManifest } from '../../../orchestrator/domain/manifest.ts'
+import type { Engine, ObservedWorkload } from '../../../orchestrator/engines/engine.ts'
+import type { LifecycleObserver } from '../../../orchestrator/lifecycle/effects.ts'
+import { defineModule } from '../../../orchestrator/lifecycle/workload.ts'
+import { findModel, findModelOf, findModule } from '../../../orchestrator/reconcile/model-routes.ts'
+import { createModuleService } from '../../../orchestrator/reconcile/module-service.ts'
+import { type DesiredState, Supervisor } from '../../../orchestrator/reconcile/supervisor.ts'
+import { testManifest, testModel } from '../../support/definitions.ts'
+import { FakeClock } from '../../support/fake-clock.ts'
+import { RecordingEffects, settled } from '../lifecycle/rig.ts'
+
+const instance = { id: 'test', secret: 'secret' }
+const silent: LifecycleObserver = {
+  moved() {},
+  preparing() {},
+  prepared() {},
+  replicaUp() {},
+  replicaDown() {},
+  crashed() {},
+}
+
+function createWorld() {
+  const clock = new FakeClock()
+  const effects = new RecordingEffects()
+  const stopped: string[] = []
+  const logged: string[] = []
+  const world = { listed: [] as ObservedWorkload[], away: false }
+  const engine = {
+    name: 'memory',
+    list: () =>
+      world.away ? Promise.reject(new BerthError('ENGINE_UNAVAILABLE', 'away')) : Promise.resolve(world.listed),
+    stop: (id: string) => {
+      stopped.push(id)
+      world.listed = world.listed.filter((workload) => workload.id !== id)
+      return Promise.resolve()
+    },
+  } as unknown as Engine
+  const supervisor = new Supervisor({
+    engine,
+    instance,
+    effects,
+    observer: silent,
+    clock,
+    random: () => 0,
+    log: (level, message) => logged.push(`${level}: ${message}`),
+  })
+
+  const models = (manifest: ModuleManifest) => new Map([[manifest.id, testModel(manifest.id, { module: manifest.id })]])
+
+  function apply(manifests: readonly ModuleManifest[], more: Partial<DesiredState> = {}): void {
+    supervisor.apply({
+      modules: manifests.map((manifest) => ({ id: manifest.id, manifest })) as unknown as DesiredState['modules'],
+      models: new Map(manifests.flatMap((manifest) => [...models(manifest)])),
+      aliases: new Map(),
+      modelErrors: new Map(),
+      disabled: new Set(),
+      ...more,
+    })
+  }
+
+  const observed = (manifest: ModuleManifest, generation: number): ObservedWorkload => ({
+    id: `${manifest.id}#${generation}`,
+    module: manifest.id,
+    replica: `${manifest.id}-0`,
+    generation,
+    specHash: defineModule(instance, manifest, models(manifest)).specHash,
+    state: 'running',
+    endpoint: { kind: 'unix', path: '/nowhere' },
+    gpus: [],
+  })
+
+  async function succeed(kind: 'prepare' | 'stop'): Promise<void> {
+    effects.open(kind).resolve(undefined)
+    await settled()
+  }
+  async function running(manifest: ModuleManifest): Promise<void> {
+    await succeed('prepare')
+    void findModule(supervisor, manifest.id)
+      .ensureLoaded({ model: manifest.id, maxInflight: 1, signal: new AbortController().signal })
+      .catch(() => {})
+    const generation = effects.open('start').replica?.generation ?? 0
+    const workload = observed(manifest, generation)
+    world.listed.push(workload)
+    effects.open('start').resolve({ id: workload.id, endpoint: { kind: 'unix', path: '/nowhere' }, gpus: [] })
+    await settled()
+    effects.open('answer').resolve({ state: 'idle', models: [] })
+    await settled()
+    effects.open('load').resolve([manifest.id])
+    await settled()
+  }
+  const state = (id: string) =>
+    [...(supervisor.records.get(id)?.writer?.state.replicas.values() ?? [])].map((replica) => replica.state)
+
+  return { supervisor, effects, clock, stopped, logged, world, apply, observed, succeed, running, state }
+}
+
+const a = testManifest({ id: 'a' })
+const b = testManifest({ id: 'b' })
+
+describe('the supervisor', () => {
+  it('touches only what has changed', async () => {
+    const { apply, effects } = createWorld()
+    apply([a, b])
+    expect(effects.count('prepare')).toBe(2)
+    apply([a, b])
+    apply([a, { ...b, contentHash: 'edited' }])
+    await settled()
+    expect(effects.count('prepare')).toBe(3)
+  })
+
+  it('drains and forgets a module that is taken away', async () => {
+    const { apply, effects, running, state, succeed, supervisor } = createWorld()
+    apply([a])
+    await running(a)
+    const writer = findModule(supervisor, 'a')
+    apply([])
+    expect(supervisor.records.has('a')).toBe(false)
+    expect([...writer.state.replicas.values()].map((replica) => replica.state)).toEqual(['stopping'])
+    await settled()
+    await succeed('stop')
+    expect(writer.state.replicas.size).toBe(0)
+    expect(effects.count('start')).toBe(1)
+    expect(state('a')).toEqual([])
+  })
+
+  it('never has two generations of a module that comes back while it leaves', async () => {
+    const { apply, effects, running, succeed, supervisor } = createWorld()
+    apply([a])
+    await running(a)
+    apply([])
+    apply([{ ...a, contentHash: 'edited' }])
+    await succeed('prepare')
+    void findModule(supervisor, 'a')
+      .acquire({ model: 'a', maxInflight: 1, signal: new AbortController().signal })
+      .catch(() => {})
+    await settled()
+    expect(effects.count('start')).toBe(1)
+    await succeed('stop')
+    expect(effects.count('start')).toBe(2)
+    expect(supervisor.records.get('a')?.writer?.state.wanted).toBe('enabled')
+  })
+
+  it('keeps a module at work whose edit is broken', async () => {
+    const { apply, running, state, supervisor } = createWorld()
+    apply([a])
+    await running(a)
+    const error = new BerthError('MANIFEST_INVALID', 'unknown key')
+    apply([], {
+      modules: [{ id: 'a', source: '/modules/a', format: 'service', error }] as unknown as DesiredState['modules'],
+    })
+    expect(state('a')).toEqual(['ready'])
+    expect(findModule(supervisor, 'a').state.definition.manifest.id).toBe('a')
+  })
+
+  it('reloads nothing and restarts nothing for a disabled module, and refuses it', async () => {
+    const { apply, effects, supervisor } = createWorld()
+    apply([a], { disabled: new Set(['a']) })
+    const lease = findModel(supervisor, 'a').acquire({ signal: new AbortController().signal })
+    await expect(lease).rejects.toMatchObject({ code: 'MODULE_DISABLED' })
+    expect(effects.calls).toEqual([])
+  })
+})
+
+describe('a listing', () => {
+  it('at the start adopts what is wanted and removes the rest', async () => {
+    const { apply, effects, logged, observed, state, stopped, supervisor, world } = createWorld()
+    apply([a])
+    world.listed = [observed(a, 4), observed(b, 2)]
+    const done = supervisor.reconcile({ atOnce: true })
+    await settled()
+    effects.open('answer').resolve({ state: 'ready', models: ['a'] })
+    await done
+    expect(stopped).toEqual(['b#2'])
+    expect(state('a')).toEqual(['ready'])
+    expect(logged.join('\n')).toContain('removes b-0: there is no module b any more')
+  })
+
+  it('later acts on a stranger only when two in a row show it', async () => {
+    const { apply, observed, stopped, supervisor, world } = createWorld()
+    apply([a])
+    world.listed = [observed(b, 2)]
+    await supervisor.reconcile()
+    expect(stopped).toEqual([])
+    world.listed = []
+    await supervisor.reconcile()
+    world.listed = [observed(b, 2)]
+    await supervisor.reconcile()
+    expect(stopped).toEqual([])
+    await supervisor.reconcile()
+    expect(stopped).toEqual(['b#2'])
+  })
+
+  it('removes what can not be adopted', async () => {
+    const { apply, effects, observed, state, stopped, succeed, supervisor, world } = createWorld()
+    apply([a])
+    world.listed = [observed(a, 4)]
+    const done = supervisor.reconcile({ atOnce: true })
+    await settled()
+    effects.open('answer').reject(new BerthError('RUNNER_UNREACHABLE', 'refused'))
+    await settled()
+    await succeed('stop')
+    await done
+    expect(stopped).toEqual(['a#4'])
+    expect(state('a')).toEqual([])
+  })
+
+  it('cut short by the end of the orchestrator removes nothing', async () => {
+    const { apply, observed, stopped, supervisor, world } = createWorld()
+    apply([a])
+    world.listed = [observed(a, 4)]
+    const done = supervisor.reconcile({ atOnce: true })
+    await settled()
+    supervisor.close()
+    await done
+    expect(stopped).toEqual([])
+  })
+
+  it('that fails concludes nothing', async () => {
+    const { apply, running, state, supervisor, world } = createWorld()
+    apply([a])
+    await running(a)
+    world.away = true
+    await expect(supervisor.reconcile()).rejects.toMatchObject({ code: 'ENGINE_UNAVAILABLE' })
+    expect(state('a')).toEqual(['ready'])
+  })
+
+  it('tells a writer that its workload has gone', async () => {
+    const { apply, clock, running, state, supervisor, world } = createWorld()
+    apply([a])
+    await running(a)
+    clock.advance(1)
+    world.listed = []
+    await supervisor.reconcile()
+    expect(state('a')).toEqual(['failed'])
+  })
+})
+
+describe('stopAll', () => {
+  it('names what ran, and is done when it is gone', async () => {
+    const { apply, observed, running, stopped, succeed, supervisor, world } = createWorld()
+    apply([a, b])
+    await running(a)
+    await succeed('prepare')
+    const stranger = observed(testManifest({ id: 'stranger' }), 1)
+    world.listed = [stranger]
+    const done = supervisor.stopAll(new AbortController().signal)
+    await settled()
+    await succeed('stop')
+    expect(await done).toEqual(['a'])
+    expect(stopped).toEqual(['stranger#1'])
+  })
+
+  it('is not held up by a replica that has failed', async () => {
+    const { apply, clock, running, succeed, supervisor, world } = createWorld()
+    apply([a])
+    await running(a)
+    clock.advance(1)
+    world.listed = []
+    await supervisor.reconcile()
+    await succeed('stop')
+    const done = supervisor.stopAll(new AbortController().signal)
+    await settled()
+    await succeed('stop')
+    expect(await done).toEqual(['a'])
+  })
+})
+
+describe('a restart that is waited for', () => {
+  it('is not answered with the failure that it was asked for', async () => {
+    const { apply, clock, running, supervisor, world } = createWorld()
+    apply([a])
+    await running(a)
+    clock.advance(1)
+    world.listed = []
+    await supervisor.reconcile()
+    const service = createModuleService({
+      supervisor,
+      capabilities: () => ({ weaknesses: [] }) as never,
+      setDisabled() {},
+      add: () => Promise.reject(new Error('not asked for')),
+      remove: () => Promise.reject(new Error('not asked for')),
+    })
+    const abort = new AbortController()
+    const done = service.restart('a', { wait: true, signal: abort.signal })
+    let over = false
+    const end = () => {
+      over = true
+    }
+    done.then(end, end)
+    await settled()
+    expect(over).toBe(false)
+    abort.abort()
+    await expect(done).rejects.toMatchObject({ code: 'CLIENT_CLOSED' })
+  })
+})
+
+describe('a model that is asked for', () => {
+  const desired = (more: Partial<DesiredState>) => {
+    const world = createWorld()
+    world.apply([a], more)
+    return world.supervisor
+  }
+
+  it('is found by its name and by its alias', () => {
+    const supervisor = desired({ aliases: new Map([['nick', 'a']]) })
+    expect(findModel(supervisor, 'a')).toMatchObject({ module: 'a', model: 'a', maxInflight: 1 })
+    expect(findModel(supervisor, 'nick').model).toBe('a')
+    expect(findModelOf(supervisor, 'a', 'nick').model).toBe('a')
+  })
+
+  it('is found by its module once an explicit load has named it', async () => {
+    const supervisor = desired({})
+    expect(() => findModelOf(supervisor, 'a', 'own')).toThrow(expect.objectContaining({ code: 'MODEL_NOT_FOUND' }))
+    void findModule(supervisor, 'a')
+      .load({ own: {} }, new AbortController().signal)
+      .catch(() => {})
+    expect(findModelOf(supervisor, 'a', 'own').model).toBe('own')
+    expect(() => findModel(supervisor, 'own')).toThrow(expect.objectContaining({ code: 'MODEL_NOT_FOUND' }))
+  })
+
+  it('has an error that says what is missing', () => {
+    const conflict = new BerthError('CONFIG_INVALID', 'in two modules')
+    const supervisor = desired({
+      models: new Map([['lost', testModel('lost', { module: 'gone' })]]),
+      modelErrors: new Map([['twice', conflict]]),
+    })
+    const codeOf = (name: string) => {
+      try {
+        findModel(supervisor, name)
+      } catch (error) {
+        return (error as BerthError).code
+      }
+      return undefined
+    }
+    expect([codeOf('unknown'), codeOf('lost'), codeOf('twice')]).toEqual([
+      'MODEL_NOT_FOUND',
+      'MODULE_NOT_FOUND',
+      'CONFIG_INVALID',
+    ])
+    expect(() => findModule(supervisor, 'gone')).toThrow(expect.objectContaining({ code: 'MODULE_NOT_FOUND' }))
+  })
+})
