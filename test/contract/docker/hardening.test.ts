@@ -46,17 +46,23 @@ describe.skipIf(!dockerAvailable)('a module container', () => {
   })
 
   it('runs without rights', async () => {
-    const status = String(await inside(locked.endpoint, "return require('fs').readFileSync('/proc/self/status', 'utf8')"))
+    const status = String(
+      await inside(locked.endpoint, "return require('fs').readFileSync('/proc/self/status', 'utf8')"),
+    )
     expect(status).toMatch(/^Uid:\s+10001\s+10001\s+10001\s+10001$/m)
     expect(status).toMatch(/^Gid:\s+10001\s+10001\s+10001\s+10001$/m)
-    for (const set of ['CapInh', 'CapPrm', 'CapEff', 'CapBnd', 'CapAmb']) expect(status).toMatch(new RegExp(`^${set}:\\s+0+$`, 'm'))
+    for (const set of ['CapInh', 'CapPrm', 'CapEff', 'CapBnd', 'CapAmb'])
+      expect(status).toMatch(new RegExp(`^${set}:\\s+0+$`, 'm'))
     expect(status).toMatch(/^NoNewPrivs:\s+1$/m)
     expect(status).toMatch(/^Seccomp:\s+2$/m)
   })
 
   it('may write its data, the model cache and temporary files, and nothing else', async () => {
     const write = (path: string): Promise<unknown> =>
-      inside(locked.endpoint, `try { require('fs').writeFileSync('${path}', 'x'); return 'written' } catch (error) { return error.code }`)
+      inside(
+        locked.endpoint,
+        `try { require('fs').writeFileSync('${path}', 'x'); return 'written' } catch (error) { return error.code }`,
+      )
     expect(await write('/berth/data/module/x')).toBe('written')
     expect(await write('/berth/data/module/home/x')).toBe('written')
     expect(await write('/berth/cache/models/x')).toBe('written')
@@ -71,7 +77,9 @@ describe.skipIf(!dockerAvailable)('a module container', () => {
   })
 
   it('runs no program of temporary files with the rights of their owner', async () => {
-    expect(await inside(locked.endpoint, "return require('fs').readFileSync('/proc/mounts', 'utf8')")).toMatch(/ \/tmp tmpfs rw,nosuid,nodev/)
+    expect(await inside(locked.endpoint, "return require('fs').readFileSync('/proc/mounts', 'utf8')")).toMatch(
+      / \/tmp tmpfs rw,nosuid,nodev/,
+    )
   })
 
   it('has no way out without `network: egress`', async () => {
@@ -97,7 +105,10 @@ describe.skipIf(!dockerAvailable)('a module container', () => {
   })
 
   it('does not reach another module', async () => {
-    const other = await harness.start({ module: 'slow-install', requirements: { extra: [], hash: 'none', empty: true } })
+    const other = await harness.start({
+      module: 'slow-install',
+      requirements: { extra: [], hash: 'none', empty: true },
+    })
     if (other.endpoint.kind !== 'tcp') throw new Error('a container answers on TCP')
     const { host, port } = other.endpoint
     const seen = await inside(
@@ -110,14 +121,21 @@ describe.skipIf(!dockerAvailable)('a module container', () => {
 
   it('gets its configuration, token and folders', async () => {
     const module = JSON.parse(String(await inside(locked.endpoint, 'return process.env.BERTH_MODULE')))
-    expect(module).toMatchObject({ id: 'probe', entry: 'service.py', paths: { module: '/berth/module/probe', data: '/berth/data/module' } })
+    expect(module).toMatchObject({
+      id: 'probe',
+      entry: 'service.py',
+      paths: { module: '/berth/module/probe', data: '/berth/data/module' },
+    })
     const { BERTH_TOKEN, HOME } = (await inside(locked.endpoint, 'return process.env')) as Record<string, string>
     expect({ BERTH_TOKEN, HOME }).toEqual({ BERTH_TOKEN: locked.spec.token, HOME: '/berth/data/module/home' })
   })
 
   it('has zombies reaped where the daemon can', async () => {
     const { HostConfig } = await inspect(locked.id)
-    const installed = JSON.parse(await docker('version', '--format', '{{json .Server.Components}}')) as { Name: string; Version: string }[]
+    const installed = JSON.parse(await docker('version', '--format', '{{json .Server.Components}}')) as {
+      Name: string
+      Version: string
+    }[]
     const init = installed.some(({ Name, Version }) => Name === 'docker-init' && /^\d/.test(Version))
     expect(HostConfig.Init).toBe(init)
   })

@@ -1,4 +1,8 @@
-import { createDockerEngine, type DockerEngine, type DockerEngineOptions } from '../../../orchestrator/engines/docker/docker-engine.ts'
+import {
+  createDockerEngine,
+  type DockerEngine,
+  type DockerEngineOptions,
+} from '../../../orchestrator/engines/docker/docker-engine.ts'
 import type { Endpoint, Workload } from '../../../orchestrator/engines/engine.ts'
 import type { WorkloadSpec } from '../../../orchestrator/engines/workload-spec.ts'
 import { docker, removeInstances, testInstance } from '../../support/docker-cleanup.ts'
@@ -28,7 +32,14 @@ export async function dockerHarness(overrides: Partial<DockerEngineOptions> = {}
   const repositoryRoot = process.cwd()
   const opened: DockerEngine[] = []
   const open = async (more: Partial<DockerEngineOptions> = {}): Promise<DockerEngine> => {
-    const engine = createDockerEngine({ instance, repositoryRoot, runnerImage, env: process.env, ...overrides, ...more })
+    const engine = createDockerEngine({
+      instance,
+      repositoryRoot,
+      runnerImage,
+      env: process.env,
+      ...overrides,
+      ...more,
+    })
     opened.push(engine)
     await engine.connect(soon())
     return engine
@@ -81,7 +92,11 @@ export async function inspect(container: string): Promise<ContainerView> {
 /** The fields of `docker inspect` that the tests look at. */
 export interface ContainerView {
   readonly Id: string
-  readonly Config: { readonly User: string; readonly Labels: Readonly<Record<string, string>>; readonly Env: readonly string[] }
+  readonly Config: {
+    readonly User: string
+    readonly Labels: Readonly<Record<string, string>>
+    readonly Env: readonly string[]
+  }
   readonly HostConfig: Readonly<Record<string, unknown>>
   readonly State: { readonly Status: string }
   readonly Mounts: readonly { readonly Name: string; readonly Destination: string; readonly RW: boolean }[]
