@@ -96,7 +96,9 @@ function fetchNode(wanted, folder) {
 }
 
 /** `npm ci` when the lock file differs from the one installed last; production dependencies only unless `dev`. */
-async function installDependencies(dev) {
+async function installDependencies(needsDev) {
+  // Development tools that are there stay: an install without them would take them away from whoever uses them.
+  const dev = needsDev || fs.existsSync(path.join(root, 'node_modules', 'vitest'))
   if (dependenciesAreCurrent(dev)) return
   const key = createHash('sha256').update(root).digest('hex').slice(0, 16)
   await withLock(path.join(cache, `install-${key}.lock`), () => {

@@ -49,7 +49,8 @@ export class LineReader {
   #emit(line: string): void {
     const bare = line.endsWith('\r') ? line.slice(0, -1) : line
     const shown = bare.slice(bare.lastIndexOf('\r') + 1)
-    if (shown.trim() !== '') this.#onLine(shown)
+    if (shown.trim() === '') return
+    for (let at = 0; at < shown.length; at += longestLine) this.#onLine(shown.slice(at, at + longestLine))
   }
 }
 

@@ -44,7 +44,8 @@ export function startInfer(
   limits: InferLimits,
   handlers: InferHandlers,
 ): InferCall {
-  const reader = new InferReader(target.module, target.foreign ? wrapForeignFrames(handlers) : handlers, limits)
+  const wrapped = target.foreign ? wrapForeignFrames(target.module, handlers, () => reader.cancel()) : handlers
+  const reader = new InferReader(target.module, wrapped, limits)
   target.pool.dispatch(
     {
       method: 'POST',
@@ -52,7 +53,10 @@ export function startInfer(
       headers: { authorization: target.authorization, 'content-type': 'application/json', 'x-request-id': requestId },
       body,
       headersTimeout: finite(limits.firstChunkMs),
-      bodyTimeout: finite(limits.betweenChunksMs),
+      // An image may send its headers long before its first chunk; Berth's own runner sends both at once.
+      bodyTimeout: finite(
+        target.foreign ? Math.max(limits.firstChunkMs, limits.betweenChunksMs) : limits.betweenChunksMs,
+      ),
     },
     reader,
   )
@@ -118,15 +122,21 @@ class InferReader implements Dispatcher.DispatchHandler, InferCall {
 
   onResponseEnd(): void {
     if (this.#cancelled) return
-    if (this.#status !== 200) return this.#handlers.onError(this.#refused())
+    if (this.#status !== 200) {
+      this.#handlers.onError(this.#refused())
+      return
+    }
     const ending = this.#lastLine.ending()
-    if (ending.kind === 'open') return this.#handlers.onError(interrupted(this.#module))
-    this.#handlers.onEnd(ending)
+    if (ending.kind === 'open') this.#handlers.onError(interrupted(this.#module))
+    else this.#handlers.onEnd(ending)
   }
 
   onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
     if (this.#cancelled) return
-    this.#handlers.onError(this.#translate(error))
+    // What follows the terminal frame changes nothing any more: it has been handed on.
+    const ending = this.#lastLine.ending()
+    if (ending.kind === 'open') this.#handlers.onError(this.#translate(error))
+    else this.#handlers.onEnd(ending)
   }
 
   #refused(): BerthError {
@@ -152,6 +162,7 @@ class InferReader implements Dispatcher.DispatchHandler, InferCall {
       )
     }
     if (error instanceof errors.BodyTimeoutError) {
+      if (!this.#lastLine.begun) return this.#translate(new errors.HeadersTimeoutError())
       const limit = this.#limits.betweenChunksMs / 1000
       return new BerthError(
         'INFERENCE_TIMEOUT',

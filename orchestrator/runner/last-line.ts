@@ -29,6 +29,11 @@ export class LastLine {
     this.#complete = complete
   }
 
+  /** Something has come. */
+  get begun(): boolean {
+    return this.#head.length > 0
+  }
+
   ending(): Ending {
     if (!this.#complete) return { kind: 'open' }
     if (begins(this.#head, done)) return { kind: 'done' }

@@ -113,6 +113,9 @@ describe('process engine on its machine', () => {
     throw new Error(`the owner of the engine ended before it said ${until}`)
   }
 
+  const environmentFolders = async (): Promise<string[]> =>
+    (await readdir(join(data, 'environments'))).filter((name) => !name.endsWith('.lock'))
+
   const nothingRemains = (): Promise<void> =>
     vi.waitFor(() => expect(processesWith({ BERTH_INSTANCE: instance })).toEqual([]), patience)
 
@@ -133,11 +136,14 @@ describe('process engine on its machine', () => {
   })
 
   it('ends the worker when the runner is killed', async () => {
-    const { id } = await run(await newEngine())
+    const engine = await newEngine()
+    const { id } = await run(engine)
     expect(processesWith({ BERTH_INSTANCE: instance }).length).toBeGreaterThan(1)
     process.kill(runnerOf(instance, 'probe-0'), 'SIGKILL')
     await nothingRemains()
-    expect(await engines[0]?.list()).toMatchObject([{ id, state: 'exited', exit: { signal: 'SIGKILL' } }])
+    await vi.waitFor(async () => {
+      expect(await engine.list()).toMatchObject([{ id, state: 'exited', exit: { signal: 'SIGKILL' } }])
+    }, patience)
   })
 
   it('goes on when the worker is killed: the runner has another', async () => {
@@ -178,6 +184,7 @@ describe('process engine on its machine', () => {
     await nothingRemains()
     const engine = await connect()
     expect(await engine.environments.list()).toEqual([])
+    expect(await environmentFolders()).toEqual([])
   })
 
   it('ends at its start what could not end by itself', async () => {
@@ -200,8 +207,7 @@ describe('process engine on its machine', () => {
     await expect(installing).rejects.toThrow('no longer wanted')
     await nothingRemains()
     await engine.close()
-    const left = (await readdir(join(data, 'environments'))).filter((name) => !name.endsWith('.lock'))
-    expect(left).toEqual([])
+    expect(await environmentFolders()).toEqual([])
   })
 
   it('gives up an install that takes longer than it may', async () => {

@@ -40,16 +40,18 @@ def as_iterator(result: Any) -> Iterator[Any]:
 
 def _drain_async(source: Any) -> Iterator[Any]:
     loop = _loop_thread()
+    exhausted = False
     try:
         while True:
             try:
                 item = loop.wait(source.__anext__())
             except StopAsyncIteration:
+                exhausted = True
                 return
             yield item
     finally:
         close = getattr(source, "aclose", None)
-        if close is not None:
+        if close is not None and not exhausted:
             loop.wait(close())
 
 

@@ -158,6 +158,8 @@ class Worker:
 
     def _connect(self, hello: dict[str, Any]) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        # Modules may have set a default for sockets of their own.
+        connection.settimeout(None)
         connection.connect(self._path)
         process.keep_from_children(connection)
         connection.sendall(json_frame(HELLO, {**hello, "token": self._token}))

@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { readBody } from '../body.ts'
 import type { RunnerContext } from '../context.ts'
-import { toRunnerError } from '../errors.ts'
+import { RunnerError, toRunnerError } from '../errors.ts'
 import { InferReply } from '../infer-reply.ts'
 import { modelOf } from '../model-gate.ts'
 import { callerLeft, sendError } from '../replies.ts'
@@ -20,6 +20,7 @@ async function infer(context: RunnerContext, request: IncomingMessage, response:
   const { gate, supervisor } = context
   const body = await readBody(request, context.bodyLimit)
   const model = modelOf(body)
+  if (supervisor.restarts > 0 && !supervisor.isLoaded(model)) throw notLoadedAgain(context.module.id, model)
   if (!gate.enter(model)) await gate.enterLater(model, callerLeft(response))
   try {
     const worker = supervisor.current ?? (await supervisor.ready(callerLeft(response)))
@@ -35,4 +36,10 @@ async function infer(context: RunnerContext, request: IncomingMessage, response:
     throw error
   }
   context.memory.used()
+}
+
+/** The caller loaded it in a worker that is gone. To run it unloaded would only fail somewhere inside the module. */
+function notLoadedAgain(module: string, model: string): RunnerError {
+  const message = `The worker of module ${module} was started again, and model ${model} is not loaded in it yet.`
+  return new RunnerError('WORKLOAD_EXITED', message, { module, model })
 }

@@ -67,6 +67,10 @@ export class Supervisor {
     return [...this.#loaded]
   }
 
+  isLoaded(model: string): boolean {
+    return this.#loaded.has(model)
+  }
+
   /** Workers started after the first. */
   get restarts(): number {
     return Math.max(0, this.#restarts)

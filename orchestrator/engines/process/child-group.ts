@@ -15,8 +15,15 @@ export interface ChildGroupOptions {
   readonly env: Readonly<Record<string, string>>
   /** Those of `env` that tell this group from every other. */
   readonly marks: Readonly<Record<string, string>>
+  /** What ends it when this process is gone: the program itself, or a guard in its group for one that does not look. */
+  readonly lifeLine: 'program' | 'guard'
   readonly onLine: (stream: 'stdout' | 'stderr', text: string) => void
 }
+
+/** The shell sets the limits that every process of the group gets, and is replaced by the program. */
+const plain = 'ulimit -c 0; exec "$@"'
+/** `cat` sees the end of standard input; `$$` is the program's process id, and that of the group, in which it is itself. */
+const guarded = `ulimit -c 0; exec 3<&0; (cat <&3 >/dev/null 2>&1; kill -s KILL -- -$$) >/dev/null 2>&1 & exec "$@" 3<&- </dev/null`
 
 /** Milliseconds for the last output of a group whose processes are all gone. */
 const outputGraceMs = 1_000
@@ -56,8 +63,8 @@ export class ChildGroup {
 
   /** Rejects with the system's error when the program can't be started. */
   static async start(options: ChildGroupOptions): Promise<ChildGroup> {
-    // The shell only sets the limits that every process of the group gets, and is replaced by the program.
-    const child = spawn('/bin/sh', ['-c', 'ulimit -c 0; exec "$@"', 'sh', options.program, ...options.args], {
+    const script = options.lifeLine === 'program' ? plain : guarded
+    const child = spawn('/bin/sh', ['-c', script, 'sh', options.program, ...options.args], {
       cwd: options.cwd,
       env: { ...options.env },
       detached: true,

@@ -6,7 +6,7 @@ import { BerthError } from '../../domain/errors.ts'
 import { isJsonObject } from '../../domain/json.ts'
 import type { EnvironmentInfo, EnvironmentStore, PrepareProgress } from '../engine.ts'
 import { SharedWork } from '../shared-work.ts'
-import { lockFile } from './exclusive-lock.ts'
+import { lockFile, tryLock } from './exclusive-lock.ts'
 
 /**
  * Installed environments in `<data>/environments/<key>`. One is complete when its marker is there, written last; a
@@ -33,12 +33,13 @@ export class Environments implements EnvironmentStore {
     return join(this.#folder, key)
   }
 
-  /** Makes the folder, and ends removals that were cut short. */
+  /** Makes the folder, ends removals that were cut short, and removes what killed installs have left half. */
   async open(): Promise<void> {
     await mkdir(this.#folder, { recursive: true })
     const names = await readdir(this.#folder)
     const trash = names.filter((name) => name.startsWith('.removed-'))
     await Promise.all(trash.map((name) => rm(join(this.#folder, name), { recursive: true, force: true })))
+    for (const key of names.filter(isKey)) await this.#removeHalf(key)
   }
 
   /** The marker of a complete environment. */
@@ -90,7 +91,7 @@ export class Environments implements EnvironmentStore {
     report: (progress: PrepareProgress) => void,
     install: Install,
   ): Promise<EnvironmentMarker> {
-    const release = await lockFile(join(this.#folder, `${key}.lock`), signal)
+    const release = await lockFile(this.#lockOf(key), signal)
     try {
       const present = await this.marker(key) // another process may have made it while this one waited
       if (present !== undefined) return present
@@ -107,6 +108,20 @@ export class Environments implements EnvironmentStore {
     } finally {
       release()
     }
+  }
+
+  async #removeHalf(key: string): Promise<void> {
+    const release = tryLock(this.#lockOf(key))
+    if (release === undefined) return // it is being installed by somebody
+    try {
+      if ((await this.marker(key)) === undefined) await this.#remove(key)
+    } finally {
+      release()
+    }
+  }
+
+  #lockOf(key: string): string {
+    return join(this.#folder, `${key}.lock`)
   }
 
   /** Gone under its name at once, and removed from the disk after. */

@@ -15,10 +15,12 @@ export async function lockFile(path: string, signal: AbortSignal): Promise<() =>
   }
 }
 
-function tryLock(path: string): (() => void) | undefined {
+/** The same without waiting: undefined while somebody else holds it. */
+export function tryLock(path: string): (() => void) | undefined {
   const database = new DatabaseSync(path, { timeout: 0 })
   try {
-    database.exec('BEGIN EXCLUSIVE')
+    // Nothing is ever written: a journal would only be left behind by a kill.
+    database.exec('PRAGMA journal_mode = OFF; BEGIN EXCLUSIVE')
   } catch (error) {
     database.close()
     if (isBusy(error)) return undefined

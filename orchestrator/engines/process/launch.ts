@@ -59,6 +59,7 @@ export function runnerLaunch(host: Host, launch: RunnerLaunch): Launch {
     program: process.execPath,
     args: [...runnerNodeFlags, join(host.repositoryRoot, 'module-runner/server/main.ts')],
     cwd: data,
+    lifeLine: 'program',
     marks,
     env: {
       ...hostVariables(host.env),
@@ -104,6 +105,7 @@ export function installerLaunch(host: Host, launch: InstallerLaunch): Launch {
     program: process.execPath,
     args: [...runnerNodeFlags, join(host.repositoryRoot, 'module-runner/server/install.ts')],
     cwd: order.module,
+    lifeLine: 'guard',
     marks,
     env: {
       ...variables,
@@ -112,7 +114,6 @@ export function installerLaunch(host: Host, launch: InstallerLaunch): Launch {
       NODE_COMPILE_CACHE: host.paths.compiled,
       ...(launch.uv === undefined ? {} : { [uvVariable]: launch.uv }),
       [installVariable]: JSON.stringify(order),
-      [runnerVariables.exitWithStdin]: '1',
       ...marks,
     },
   }

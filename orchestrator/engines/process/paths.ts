@@ -29,13 +29,18 @@ export function moduleData(paths: ProcessPaths, module: string): string {
   return join(paths.modules, /^[A-Za-z0-9_][\w.-]*$/.test(module) ? module : `id-${shortHash(module)}`)
 }
 
-/** A Unix socket's path may have 107 bytes on Linux, 103 on macOS. */
-const longestSocketPath = 100
+/** A Unix socket's path may have 107 bytes on Linux, 103 on macOS; the runner puts `.worker` behind ours for its own. */
+const longestSocketPath = 103 - '.worker'.length
 const socketName = (replica: string, generation: number): string => `${shortHash(`${replica} ${generation}`)}.sock`
 const room = socketName('', 0).length + 1
 
 export function socketPath(runDirectory: string, replica: string, generation: number): string {
   return join(runDirectory, socketName(replica, generation))
+}
+
+/** The socket, and what the runner makes beside it and can't remove when it is killed. */
+export function socketFiles(socket: string): readonly string[] {
+  return [socket, `${socket}.worker`, `${socket}.json`]
 }
 
 /**

@@ -25,7 +25,7 @@ import { findGpus } from './gpus.ts'
 import { endRecordedGroups, forgetGroup, recordGroup } from './group-records.ts'
 import { hostVariables } from './host-environment.ts'
 import { type Host, instanceMark, runnerLaunch } from './launch.ts'
-import { makeRunDirectory, moduleData, processPaths, socketPath } from './paths.ts'
+import { makeRunDirectory, moduleData, processPaths, socketFiles, socketPath } from './paths.ts'
 import { killFamily } from './process-table.ts'
 import { assertFolder, Provisioner } from './provisioner.ts'
 
@@ -219,7 +219,7 @@ class ProcessEngine implements Engine {
     const data = moduleData(this.#host.paths, spec.module)
     await mkdir(join(data, 'home'), { recursive: true })
     const socket = socketPath(this.#runDirectory, spec.replica, spec.generation)
-    await rm(socket, { force: true })
+    await removeSocket(socket)
     const environment =
       plan === undefined || marker === undefined ? undefined : { folder: this.#environments.folderOf(plan.key), marker }
     const python = plan === undefined ? await this.#provisioner.python(spec.python) : plan.python
@@ -257,7 +257,7 @@ class ProcessEngine implements Engine {
     this.#events.emit({ kind: 'changed', id: running.id })
     await running.group.gone
     running.logs.end()
-    await rm(socket, { force: true })
+    await removeSocket(socket)
     if (process.platform !== 'linux') await forgetGroup(this.#runDirectory, running.group.pid)
   }
 
@@ -285,6 +285,10 @@ class ProcessEngine implements Engine {
     turn.then(forget, forget)
     return turn
   }
+}
+
+async function removeSocket(socket: string): Promise<void> {
+  await Promise.all(socketFiles(socket).map((file) => rm(file, { force: true })))
 }
 
 function toWorkload(running: Running): Workload {

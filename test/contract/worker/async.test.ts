@@ -1,5 +1,5 @@
-import { describe, expect, it, vi } from 'vitest'
-import { extraOf, textOf, workers } from './support.ts'
+import { describe, expect, it } from 'vitest'
+import { eventually, extraOf, textOf, workers } from './support.ts'
 
 const start = workers()
 
@@ -12,7 +12,7 @@ describe('async modules', () => {
     expect(extraOf(chunks)).toEqual({ same_loop: true })
     expect(end).toEqual({ done: true })
     expect(await worker.offload(['m'])).toMatchObject({ ok: { offloaded: ['m'] } })
-    await vi.waitFor(() => expect(worker.printed).toContain("offloaded ['m']"))
+    await eventually(() => expect(worker.printed).toContain("offloaded ['m']"))
   })
 
   it('may return a generator, or nothing, from a coroutine', async () => {

@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { describe, expect, it, vi } from 'vitest'
-import { extraOf, textOf, workers } from './support.ts'
+import { describe, expect, it } from 'vitest'
+import { eventually, extraOf, textOf, workers } from './support.ts'
 
 const start = workers()
 
@@ -59,6 +59,14 @@ describe('what a module does wrong', () => {
     expect((await worker.infer('m', `{"x":${deep}}`)).end.error?.code).toBe('REQUEST_INVALID')
   })
 
+  it('parameters that are no UTF-8 are REQUEST_INVALID, and the slot goes on', async () => {
+    const worker = await start({ module: 'yields' })
+    const slot = await worker.openSlot()
+    slot.stream.send('I', Buffer.from('{"model":"m","config":{},"parameters":{"x":"\xff"}}', 'latin1'))
+    expect((await slot.reply()).end.error?.code).toBe('REQUEST_INVALID')
+    expect((await slot.infer('m', { do: 'texts' })).end).toEqual({ done: true })
+  })
+
   it('os._exit and a crash end the process, visibly', async () => {
     const leaving = await start({ module: 'yields' })
     const slot = await leaving.openSlot()
@@ -68,7 +76,18 @@ describe('what a module does wrong', () => {
     const other = await crashing.openSlot()
     other.request('m', { do: 'crashes' })
     expect(await crashing.exited).toEqual({ code: null, signal: 'SIGSEGV' })
-    await vi.waitFor(() => expect(crashing.printed).toContain('service.py'))
+    await eventually(() => expect(crashing.printed).toContain('service.py'))
+  })
+})
+
+describe('socket.setdefaulttimeout of a module', () => {
+  it('does not reach the connections of the worker', async () => {
+    const worker = await start({ module: 'yields' })
+    const [idle, busy] = [await worker.openSlot(), await worker.openSlot()]
+    const { default_timeout: seconds } = extraOf((await busy.infer('m', { do: 'yielded' })).chunks)
+    const until = performance.now() + 3_000 * Number(seconds)
+    while (performance.now() < until) await busy.infer('m', { do: 'texts' })
+    expect((await idle.infer('m', { do: 'texts' })).end).toEqual({ done: true })
   })
 })
 
@@ -79,8 +98,8 @@ describe('cancelling', () => {
     slot.request('m', { do: 'counts_closing', mark: 'A' })
     await slot.stream.next()
     slot.stream.socket.destroy()
-    await vi.waitFor(() => expect(worker.printed).toContain('closed A'), 10_000)
-    await vi.waitFor(() => expect(worker.endedSlots).toEqual(['the one']))
+    await eventually(() => expect(worker.printed).toContain('closed A'))
+    await eventually(() => expect(worker.endedSlots).toEqual(['the one']))
     expect((await worker.infer('m', { do: 'texts' })).end).toEqual({ done: true })
   })
 
@@ -89,12 +108,12 @@ describe('cancelling', () => {
     const slot = await worker.openSlot(1)
     const file = join(worker.data, 'go')
     slot.request('m', { do: 'waits_for_file', file })
-    await vi.waitFor(() => expect(worker.printed).toContain('waiting'))
+    await eventually(() => expect(worker.printed).toContain('waiting'))
     slot.stream.socket.destroy()
     expect((await worker.infer('m', { do: 'texts' })).end).toEqual({ done: true })
     expect(worker.endedSlots).not.toContain(1)
     await writeFile(file, '')
-    await vi.waitFor(() => expect(worker.endedSlots).toContain(1))
+    await eventually(() => expect(worker.endedSlots).toContain(1))
   })
 
   it('closes generators whose yields could not be sent', async () => {
@@ -104,7 +123,7 @@ describe('cancelling', () => {
     slot.request('m', { do: 'generator', count: 1_000_000 })
     await slot.stream.next()
     slot.stream.socket.destroy()
-    await vi.waitFor(() => expect(worker.printed).toContain('async closed'), 10_000)
+    await eventually(() => expect(worker.printed).toContain('async closed'))
   })
 })
 
@@ -117,18 +136,16 @@ describe.skipIf(process.platform !== 'linux')('a slow reader', () => {
     slot.request('m', { do: 'counts_closing', mark: 'B' })
     // It has filled the buffers and waits in the kernel: the number of its yields stands still.
     let yielded = 0
-    await vi.waitFor(
-      async () => {
-        const now = extraOf((await worker.infer('m', { do: 'yielded' })).chunks).yielded as number
-        const stands = now > 0 && now === yielded
-        yielded = now
-        expect(stands).toBe(true)
-      },
-      { timeout: 20_000, interval: 200 },
-    )
+    let timesSeen = 0
+    await eventually(async () => {
+      const now = extraOf((await worker.infer('m', { do: 'yielded' })).chunks).yielded as number
+      timesSeen = now > 0 && now === yielded ? timesSeen + 1 : 0
+      yielded = now
+      expect(timesSeen).toBe(5)
+    })
     expect(residentBytes(worker.process.pid) - before).toBeLessThan(8_000_000)
     slot.stream.socket.destroy()
-    await vi.waitFor(() => expect(worker.printed).toContain('closed B'))
+    await eventually(() => expect(worker.printed).toContain('closed B'))
   })
 })
 
@@ -139,7 +156,7 @@ describe('forks', () => {
     const { chunks, end } = await worker.infer('m')
     expect(textOf(chunks)).toBe('abc')
     expect(end).toEqual({ done: true })
-    await vi.waitFor(() => expect(worker.printed).toContain('closed in the worker'))
+    await eventually(() => expect(worker.printed).toContain('closed in the worker'))
     expect(worker.printed).not.toContain('closed in a child')
     expect(await worker.load('{"m":{}}')).toMatchObject({ ok: { loaded: ['m'] } })
     expect(await worker.quit()).toEqual({ code: 0, signal: null })

@@ -1,5 +1,5 @@
-import { describe, expect, it, vi } from 'vitest'
-import { extraOf, textOf, workers } from './support.ts'
+import { describe, expect, it } from 'vitest'
+import { eventually, extraOf, textOf, workers } from './support.ts'
 import type { Reply, WorkerProcess } from './worker-process.ts'
 
 const start = workers()
@@ -13,7 +13,7 @@ async function caller(models = '{"m":{}}'): Promise<WorkerProcess> {
 async function calling(worker: WorkerProcess, what: string): Promise<{ reply: Promise<Reply>; id: unknown }> {
   const seen = worker.calls.length
   const reply = worker.infer('m', { do: what, model: 'friend' })
-  await vi.waitFor(() => expect(worker.calls.length).toBe(seen + 1))
+  await eventually(() => expect(worker.calls.length).toBe(seen + 1))
   return { reply, id: worker.calls[seen]?.id }
 }
 
@@ -51,7 +51,7 @@ describe('services_manager', () => {
     const { reply, id } = await calling(worker, 'first_only')
     worker.result(id, chunk('one'))
     expect(textOf((await reply).chunks)).toBe('one enough')
-    await vi.waitFor(() => expect(worker.calls).toHaveLength(2))
+    await eventually(() => expect(worker.calls).toHaveLength(2))
     expect(worker.calls[1]).toEqual({ id, kind: 'cancel' })
   })
 
@@ -61,7 +61,7 @@ describe('services_manager', () => {
     for (let index = 0; index < 40; index++) worker.result(id, chunk('x'))
     worker.result(id, { done: true })
     await reply
-    await vi.waitFor(() =>
+    await eventually(() =>
       expect(worker.windows).toEqual([
         { call: id, frames: 16 },
         { call: id, frames: 16 },
@@ -96,7 +96,7 @@ describe('services_manager', () => {
       installed: true,
     }
     for (let index = 0; index < 4; index++) {
-      await vi.waitFor(() => expect(worker.calls.length).toBe(index + 1))
+      await eventually(() => expect(worker.calls.length).toBe(index + 1))
       const call = worker.calls[index]
       worker.result(call?.id, { done: true, value: values[String(call?.kind)] })
     }

@@ -33,9 +33,9 @@ export class FrameStream {
     })
   }
 
-  /** `json` is sent as it is when it is text: for bodies that JSON.stringify would change. */
+  /** Text and bytes are sent as they are: for bodies that JSON.stringify would change. */
   send(type: string, json: unknown): void {
-    const body = Buffer.from(typeof json === 'string' ? json : JSON.stringify(json))
+    const body = Buffer.isBuffer(json) ? json : Buffer.from(typeof json === 'string' ? json : JSON.stringify(json))
     const head = Buffer.alloc(5)
     head.writeUInt32BE(body.length + 1)
     head.write(type, 4)

@@ -1,5 +1,5 @@
-import { describe, expect, it, vi } from 'vitest'
-import { extraOf, textOf, workers } from './support.ts'
+import { describe, expect, it } from 'vitest'
+import { eventually, extraOf, textOf, workers } from './support.ts'
 import type { WorkerProcess } from './worker-process.ts'
 
 const start = workers()
@@ -103,7 +103,7 @@ describe('inference', () => {
       const { chunks } = await worker.infer('m', doing('kept_back'))
       expect(chunks).toEqual([{ response: { text: 'secret' }, warnings: [], errors: [] }])
     }
-    await vi.waitFor(() => expect(worker.logs).toHaveLength(1))
+    await eventually(() => expect(worker.logs).toHaveLength(1))
     expect(worker.logs[0]).toMatchObject({ level: 'debug', message: expect.stringContaining("'unknown'") })
   })
 
@@ -136,7 +136,7 @@ describe('inference', () => {
   it('leaves prints to the log', async () => {
     const worker = await yields()
     expect(textOf((await worker.infer('m', doing('prints'))).chunks)).toBe('ok')
-    await vi.waitFor(() => {
+    await eventually(() => {
       for (const line of ['to standard output', 'to standard error', 'raw bytes'])
         expect(worker.printed).toContain(line)
     })

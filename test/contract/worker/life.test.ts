@@ -5,9 +5,9 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { describe, expect, it, vi } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import { findPythons } from './pythons.ts'
-import { textOf, workers } from './support.ts'
+import { eventually, textOf, workers } from './support.ts'
 
 const start = workers()
 
@@ -22,7 +22,7 @@ describe('life of a worker', () => {
     expect((await worker.infer('m', { do: 'not_a_number' })).end.error?.message).toContain('NaN at extra.scores[1]')
     expect((await worker.infer('m', { do: 'exits' })).end.error?.message).toContain('sys.exit(3)')
     expect(await worker.quit()).toEqual({ code: 0, signal: null })
-    await vi.waitFor(() => expect(worker.printed).toContain('offloaded m'))
+    await eventually(() => expect(worker.printed).toContain('offloaded m'))
   })
 
   it('ignores SIGTERM and SIGINT: the runner says when it ends', async () => {
@@ -39,7 +39,7 @@ describe('life of a worker', () => {
     await worker.load('{"m":{}}')
     worker.control.socket.destroy()
     expect(await worker.exited).toEqual({ code: 1, signal: null })
-    await vi.waitFor(() => expect(worker.printed).toContain('offloaded m'))
+    await eventually(() => expect(worker.printed).toContain('offloaded m'))
   })
 
   it.skipIf(process.platform !== 'linux')(
@@ -55,7 +55,7 @@ describe('life of a worker', () => {
         const pid = Number(line)
         expect(isAlive(pid)).toBe(true)
         runner.kill('SIGKILL')
-        await vi.waitFor(() => expect(isAlive(pid)).toBe(false), 5_000)
+        await eventually(() => expect(isAlive(pid)).toBe(false))
       } finally {
         runner.kill('SIGKILL')
         await rm(folder, { recursive: true, force: true })
@@ -66,7 +66,7 @@ describe('life of a worker', () => {
   it('ends within its limit when the control connection ends during a load that never returns', async () => {
     const worker = await start({ module: 'loads', callMs: 200 })
     void worker.load('{"m":{"do":"hang"}}')
-    await vi.waitFor(() => expect(worker.printed).toContain('hanging'))
+    await eventually(() => expect(worker.printed).toContain('hanging'))
     worker.control.socket.destroy()
     expect(await worker.exited).toEqual({ code: 1, signal: null })
   })

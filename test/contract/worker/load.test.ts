@@ -1,5 +1,5 @@
-import { describe, expect, it, vi } from 'vitest'
-import { extraOf, workers } from './support.ts'
+import { describe, expect, it } from 'vitest'
+import { eventually, extraOf, workers } from './support.ts'
 import type { Wire } from './worker-process.ts'
 
 const start = workers()
@@ -59,7 +59,7 @@ describe('load and offload', () => {
     expect(await worker.offload(['a', 'never', 'a'])).toMatchObject({ ok: { offloaded: ['a'] } })
     expect(await worker.offload(['a', 'never'])).toMatchObject({ ok: { offloaded: [] } })
     expect(await worker.quit()).toEqual({ code: 0, signal: null })
-    await vi.waitFor(() => expect(worker.printed).toBe("offload ['a'] True\noffload ['b'] True\n"))
+    await eventually(() => expect(worker.printed).toBe("offload ['a'] True\noffload ['b'] True\n"))
   })
 
   it('answers a failing offload, after which the model counts as gone', async () => {
@@ -74,7 +74,7 @@ describe('load and offload', () => {
     const worker = await start({ module: 'loads', models: '{}' })
     await worker.load('{"ready":{}}')
     void worker.load('{"slow":{"do":"hang"}}')
-    await vi.waitFor(() => expect(worker.printed).toContain('hanging'))
+    await eventually(() => expect(worker.printed).toContain('hanging'))
     expect((await worker.infer('ready')).end).toEqual({ done: true })
   })
 

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
-import { describe, expect, it, vi } from 'vitest'
-import { extraOf, workers } from './support.ts'
+import { describe, expect, it } from 'vitest'
+import { eventually, extraOf, workers } from './support.ts'
 
 const start = workers()
 
@@ -28,7 +28,7 @@ describe('shims', () => {
       pip: 'str',
       imported_early: [],
     })
-    await vi.waitFor(() =>
+    await eventually(() =>
       expect(worker.logs).toEqual([
         { level: 'warning', message: 'written' },
         { level: 'critical', message: 'printed' },

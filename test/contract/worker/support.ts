@@ -1,4 +1,4 @@
-import { afterEach } from 'vitest'
+import { afterEach, vi } from 'vitest'
 import { WorkerProcess } from './worker-process.ts'
 
 /** Starts workers for the tests of one file and ends them after each. */
@@ -23,4 +23,9 @@ export function textOf(chunks: readonly Record<string, unknown>[]): string {
 export function extraOf([chunk]: readonly Record<string, unknown>[]): Record<string, unknown> {
   const response = chunk?.response as { extra: Record<string, unknown> } | undefined
   return response?.extra ?? {}
+}
+
+/** Waits until the check passes: long enough for a busy machine, and no longer than it takes. */
+export function eventually(check: () => void | Promise<void>): Promise<void> {
+  return vi.waitFor(check, { timeout: 30_000, interval: 20 })
 }

@@ -1,7 +1,11 @@
 """Does what `parameters["do"]` names: every way to answer an inference."""
 
 import os
+import socket
 import sys
+
+# Meant for its own downloads; the worker's connections must not follow it.
+socket.setdefaulttimeout(0.05)
 
 
 def SERVICE_LOAD_MODELS(models, /):
@@ -157,7 +161,7 @@ def counts_closing(name, config, parameters):
 
 
 def yielded(name, config, parameters):
-    yield {"extra": dict(counts)}
+    yield {"extra": {**counts, "default_timeout": socket.getdefaulttimeout()}}
 
 
 def dies(name, config, parameters):

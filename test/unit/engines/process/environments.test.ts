@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { Environments, type Install } from '../../../../orchestrator/engines/process/environments.ts'
+import { lockFile } from '../../../../orchestrator/engines/process/exclusive-lock.ts'
 
 const key = 'abcdef0123456789abcdef01'
 const ignore = (): void => undefined
@@ -48,15 +49,25 @@ describe('environments on the disk', () => {
   })
 
   it('that an install left half are wiped before the next one, and never listed', async () => {
+    const environments = await opened()
     await mkdir(join(folder, key))
     await writeFile(join(folder, key, 'half'), 'x')
-    const environments = await opened()
     expect(await environments.list()).toEqual([])
     await environments.ensure(key, signal, ignore, async (target, ...rest) => {
       expect(await readdir(folder)).not.toContain(key)
       await install(target, ...rest)
     })
     expect(await environments.marker(key)).toMatchObject({ key })
+  })
+
+  it('that an install left half are removed when the folder is opened, unless somebody is at it', async () => {
+    await mkdir(join(folder, key))
+    const release = await lockFile(join(folder, `${key}.lock`), signal)
+    await opened()
+    expect(await readdir(folder)).toContain(key)
+    release()
+    await opened()
+    expect(await readdir(folder)).toEqual([`${key}.lock`])
   })
 
   it('whose install failed leave nothing', async () => {
