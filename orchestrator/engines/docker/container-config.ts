@@ -22,6 +22,8 @@ export interface HostFacts {
   /** There is a program that reaps zombies as the first process. */
   readonly init: boolean
   readonly cpus: number
+  /** The `local` log driver is there: unlike `json-file` it keeps characters whole where it cuts long lines. */
+  readonly localLogs: boolean
   /** Numbers of the groups that own GPU device files. */
   readonly deviceGroups: readonly number[]
 }
@@ -104,6 +106,7 @@ function runnerParts(spec: WorkloadSpec, parts: WorkloadParts, runnerVolume: str
   }
   return {
     defaults: {
+      NODE_COMPILE_CACHE: inside.compiled,
       HOME: `${inside.data}/home`,
       HF_HOME: `${inside.cache}/huggingface`,
       TORCH_HOME: `${inside.cache}/torch`,
@@ -145,6 +148,7 @@ export function installerOptions(spec: WorkloadSpec, parts: InstallerParts, host
     User: `${inside.uid}:${inside.uid}`,
     Env: environment({
       ...parts.env,
+      NODE_COMPILE_CACHE: inside.compiled,
       HOME: `${inside.temporary}/home`,
       TMPDIR: inside.temporary,
       [uvVariable]: inside.uv,
@@ -208,7 +212,7 @@ function hardened(host: HostFacts, pids: number): Docker.HostConfig {
     Privileged: false,
     RestartPolicy: { Name: 'no' },
     Init: host.init,
-    LogConfig: { Type: 'json-file', Config: { 'max-size': '10m', 'max-file': '2' } },
+    LogConfig: { Type: host.localLogs ? 'local' : 'json-file', Config: { 'max-size': '10m', 'max-file': '2' } },
   }
 }
 

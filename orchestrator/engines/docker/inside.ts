@@ -6,6 +6,8 @@ export const inside = {
   runner: '/berth/runner',
   node: '/berth/runner/bin/node',
   uv: '/berth/runner/bin/uv',
+  /** Compiled code of the runner, made with its image. */
+  compiled: '/berth/runner/compile-cache',
   main: '/berth/runner/app/module-runner/server/main.ts',
   install: '/berth/runner/app/module-runner/server/install.ts',
   /** Root of the environment's volume, and the folder in it that holds the marker. */

@@ -44,7 +44,13 @@ export async function openSession(options: DockerEngineOptions, signal: AbortSig
     const reach: Reach = options.reach === 'publish' ? { kind: 'publish', bind: '127.0.0.1', host: '127.0.0.1' } : found
     const local = found.kind === 'direct'
     const { gpus, deviceGroups } = await findGpus({ daemon, info, local, probeImage: baseImage, instance }, signal)
-    const host = { init: daemon.version.init, cpus: Number(info.NCPU) || 1, deviceGroups }
+    const drivers = (info.Plugins as { readonly Log?: readonly string[] } | undefined)?.Log ?? []
+    const host = {
+      init: daemon.version.init,
+      cpus: Number(info.NCPU) || 1,
+      localLogs: drivers.includes('local'),
+      deviceGroups,
+    }
 
     const images = new Images(daemon, env)
     const volumes = new Volumes(daemon, instance)
