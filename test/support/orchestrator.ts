@@ -4,8 +4,11 @@ import { cp, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
 import { fileURLToPath } from 'node:url'
-import type { ModelView, ModuleView } from '../../orchestrator/domain/views.ts'
+import type { LogRecord, ModelView, ModuleView } from '../../orchestrator/domain/views.ts'
+import { removeInstances } from './docker-cleanup.ts'
+import { type FrameReader, readFrames } from './frames.ts'
 
 /** A real orchestrator in a process of its own, with folders of its own, driven over HTTP as a user would. */
 export interface TestBerth {
@@ -22,6 +25,12 @@ export interface TestBerth {
   models(): Promise<readonly ModelView[]>
   /** Frames of a streamed inference. */
   infer(model: string, body?: Record<string, unknown>): Promise<Frame[]>
+  /** A streamed inference, frame by frame. */
+  stream(model: string, body?: Record<string, unknown>, options?: RequestOptions): Promise<FrameReader>
+  /** Lines of a module's log. */
+  logs(id: string): Promise<readonly LogRecord[]>
+  /** The id in the labels of all that it makes. */
+  instance(): string
   /** Waits until the module's view satisfies the condition. */
   until(id: string, condition: (view: ModuleView) => boolean, timeoutMs?: number): Promise<ModuleView>
   writeModule(id: string, files: Readonly<Record<string, string>>): Promise<void>
@@ -139,6 +148,15 @@ export async function startBerth(options: TestBerthOptions): Promise<TestBerth> 
         .filter((line) => line !== '')
         .map((line) => JSON.parse(line) as Frame)
     },
+    async stream(model, body = {}, extra = {}) {
+      return readFrames(await request('POST', `/api/models/${encodeURIComponent(model)}/infer`, body, extra))
+    },
+    async logs(id) {
+      const answer = await request('GET', `/api/modules/${encodeURIComponent(id)}/logs?tail=1000`)
+      const lines = (await answer.text()).split('\n').filter((line) => line !== '')
+      return lines.map((line) => JSON.parse(line) as LogRecord)
+    },
+    instance: () => instanceOf(env.BERTH_DATA ?? dataFolder),
     async until(id, condition, timeoutMs = 60_000) {
       let last: ModuleView | undefined
       await waitFor(
@@ -168,10 +186,23 @@ export async function startBerth(options: TestBerthOptions): Promise<TestBerth> 
         await Promise.race([gone, new Promise((resolve) => setTimeout(resolve, 30_000).unref())])
         child.kill('SIGKILL')
       }
+      if (options.engine === 'docker') {
+        const instance = instanceOf(env.BERTH_DATA ?? dataFolder)
+        await removeInstances((found) => found === instance)
+      }
       await rm(folder, { recursive: true, force: true, maxRetries: 5 })
     },
   }
   return berth
+}
+
+function instanceOf(dataFolder: string): string {
+  const db = new DatabaseSync(join(dataFolder, 'berth.db'), { readOnly: true })
+  try {
+    return String(db.prepare('SELECT id FROM instance').get()?.id)
+  } finally {
+    db.close()
+  }
 }
 
 async function writeFiles(folder: string, files: Readonly<Record<string, string>>): Promise<void> {

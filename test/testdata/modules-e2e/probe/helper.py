@@ -1,0 +1,1 @@
+SAID = "by the sibling"
