@@ -1,4 +1,5 @@
 import { createHmac } from 'node:crypto'
+import { basename } from 'node:path'
 import type { ModelDefinition, ModuleManifest } from '../domain/manifest.ts'
 import { specHash } from '../engines/spec-hash.ts'
 import type { WorkloadSpec } from '../engines/workload-spec.ts'
@@ -63,7 +64,8 @@ function content(
     requirements: manifest.requirements,
     ...(manifest.python === undefined ? {} : { python: manifest.python }),
     runner: {
-      id: manifest.id,
+      // Modules import each other's files by the folder's name, also where module.yaml gives another id.
+      id: manifest.source.kind === 'folder' ? basename(manifest.source.path) : manifest.id,
       format: manifest.format === 'image' ? 'service' : manifest.format,
       entry: manifest.entry ?? '',
       models: Object.fromEntries([...models].map(([name, model]) => [name, model.configuration])),
