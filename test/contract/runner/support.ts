@@ -27,7 +27,7 @@ export interface TestRunner {
   /** An inference that is read to its end. */
   infer(model: string, parameters?: object): Promise<Answer & { readonly frames: Frame[] }>
   /** An inference whose answer the test reads itself. */
-  open(method: string, path: string, body?: unknown): OpenCall
+  open(method: string, path: string, body?: unknown, unfinished?: boolean): OpenCall
   workerPid(): number
   kill(signal: NodeJS.Signals): void
   readonly exited: Promise<number | null>
@@ -122,17 +122,30 @@ export async function launch(options: RunnerOptions): Promise<TestRunner> {
     await rm(folder, { recursive: true, force: true })
   })
 
-  function open(method: string, path: string, body?: unknown, headers: Record<string, string> = {}): OpenCall {
-    const call = request({ socketPath: socket, method, path, headers, agent: false })
-    const response = once(call, 'response').then(([answer]) => answer as IncomingMessage)
+  function call(
+    method: string,
+    path: string,
+    body: unknown,
+    headers: Record<string, string>,
+    unfinished: boolean,
+  ): OpenCall {
+    const sent = request({ socketPath: socket, method, path, headers, agent: false })
+    const response = once(sent, 'response').then(([answer]) => answer as IncomingMessage)
     response.catch(() => {})
-    call.on('error', () => {})
-    call.end(body === undefined || typeof body === 'string' ? body : JSON.stringify(body))
-    return { request: call, response }
+    sent.on('error', () => {})
+    const text = body === undefined || typeof body === 'string' ? body : JSON.stringify(body)
+    if (unfinished) sent.write(text)
+    else sent.end(text)
+    return { request: sent, response }
   }
 
-  async function send(method: string, path: string, body?: unknown, headers?: Record<string, string>): Promise<Answer> {
-    const response = await open(method, path, body, headers).response
+  async function send(
+    method: string,
+    path: string,
+    body?: unknown,
+    headers: Record<string, string> = {},
+  ): Promise<Answer> {
+    const response = await call(method, path, body, headers, false).response
     const text = await textOf(response)
     return { status: response.statusCode ?? 0, text, json: parsed(text) }
   }
@@ -155,7 +168,7 @@ export async function launch(options: RunnerOptions): Promise<TestRunner> {
       const answer = await send('POST', '/infer', { model, config: {}, parameters })
       return { ...answer, frames: answer.status === 200 ? framesOf(answer.text) : [] }
     },
-    open,
+    open: (method, path, body, unfinished = false) => call(method, path, body, {}, unfinished),
     workerPid: () => workerOf(child.pid ?? 0),
     kill: (signal) => child.kill(signal),
     exited,
