@@ -1,4 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { createServer, type Server } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -74,7 +75,12 @@ export class WorkerProcess {
       })
     await new Promise<void>((ready) => server.listen(socket, ready))
     const child = await spawnWorker(folder, socket, options)
-    const control = await accept()
+    const control = await Promise.race([accept(), once(child, 'exit'), once(child, 'error')])
+    if (!(control instanceof FrameStream)) {
+      server.close()
+      await rm(folder, { recursive: true, force: true })
+      throw new Error(`the worker ended before it connected: ${control.join(' ')}`)
+    }
     const hello = parse(await control.next())
     return new WorkerProcess({ folder, server, child, control, hello, accept })
   }
