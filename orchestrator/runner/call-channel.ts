@@ -49,8 +49,13 @@ export class CallChannel {
       path: '/calls',
       headers: this.#headers,
       signal,
+      headersTimeout: silenceMs,
       bodyTimeout: silenceMs,
     })
+    if (answer.statusCode !== 200) {
+      await answer.body.dump()
+      return
+    }
     const lines = new LineSplitter()
     for await (const bytes of answer.body) {
       for (const line of lines.push(bytes as Buffer)) this.#take(line.toString('utf8'), signal)
@@ -61,7 +66,10 @@ export class CallChannel {
     if (line.trim() === '') return
     const call: unknown = JSON.parse(line)
     if (!outgoingCall.Check(call)) return
-    if (call.kind === 'cancel') return this.#running.get(call.id)?.abort()
+    if (call.kind === 'cancel') {
+      this.#running.get(call.id)?.abort()
+      return
+    }
     const controller = new AbortController()
     this.#running.set(call.id, controller)
     this.#answer(call, AbortSignal.any([signal, controller.signal]))

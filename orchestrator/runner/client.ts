@@ -3,9 +3,9 @@ import { Compile } from 'typebox/compile'
 import { Pool } from 'undici'
 import { HealthAnswer, LoadAnswer, OffloadAnswer } from '../../module-runner/protocol.ts'
 import { BerthError, fromModuleError } from '../domain/errors.ts'
-import type { JsonObject } from '../domain/json.ts'
+import { isJsonObject, type JsonObject } from '../domain/json.ts'
 import { CallChannel, type CallHandler } from './call-channel.ts'
-import { unreachable } from './errors.ts'
+import { refusedToken, unreachable } from './errors.ts'
 import { type InferCall, type InferHandlers, type InferLimits, startInfer } from './infer-call.ts'
 
 export type { CallHandler } from './call-channel.ts'
@@ -94,11 +94,8 @@ export function createRunnerClient(options: RunnerClientOptions): RunnerClient {
     }
     const parsed = parseJson(text)
     if (status !== 200) {
-      if (status === 401)
-        throw new BerthError('RUNNER_PROTOCOL', `The runner of module ${module} refuses the orchestrator's token.`, {
-          module,
-        })
-      throw fromModuleError(parsed, 'LOAD_FAILED', { module })
+      if (status === 401) throw refusedToken(module)
+      throw refused(module, `${method} ${path}`, status, parsed)
     }
     if (!check.Check(parsed)) {
       const [first] = check.Errors(parsed)
@@ -131,6 +128,15 @@ export function createRunnerClient(options: RunnerClientOptions): RunnerClient {
       pool.destroy().catch(() => {})
     },
   }
+}
+
+/** An error body of the protocol keeps its code. Without one: 5xx may pass (a server that boots), the rest is another protocol. */
+function refused(module: string, call: string, status: number, body: unknown): BerthError {
+  if (isJsonObject(body) && isJsonObject(body.error)) return fromModuleError(body, 'LOAD_FAILED', { module })
+  const code = status >= 500 ? 'LOAD_FAILED' : 'RUNNER_PROTOCOL'
+  return new BerthError(code, `Module ${module} answered ${call} with ${status} and no error body of the protocol.`, {
+    module,
+  })
 }
 
 function hostPart(host: string): string {

@@ -8,3 +8,20 @@ export function unreachable(module: string, error: unknown): BerthError {
   const message = `The runner of module ${module} can't be reached (${words}); see: berth logs ${module}`
   return new BerthError('RUNNER_UNREACHABLE', message, { module }, { cause: error })
 }
+
+/** A stream ended without its terminal frame. */
+export function interrupted(module: string, cause?: Error): BerthError {
+  return new BerthError(
+    'STREAM_INTERRUPTED',
+    `The stream of module ${module} broke off before its end; see: berth logs ${module}`,
+    { module },
+    cause ? { cause, origin: 'module' } : { origin: 'module' },
+  )
+}
+
+/** The runner's 401 is about the orchestrator's token, never about a caller's key. */
+export function refusedToken(module: string): BerthError {
+  return new BerthError('RUNNER_PROTOCOL', `The runner of module ${module} refuses the orchestrator's token.`, {
+    module,
+  })
+}

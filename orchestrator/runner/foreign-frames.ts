@@ -1,21 +1,23 @@
 import { BerthError, fromModuleError } from '../domain/errors.ts'
 import { isJsonObject } from '../domain/json.ts'
+import { interrupted } from './errors.ts'
 import type { InferHandlers } from './infer-call.ts'
 import type { Ending } from './last-line.ts'
 import { LineSplitter } from './line-splitter.ts'
 
 /**
  * Reads the frames of an image that other people wrote and hands them on in the exact form of the protocol: `response`
- * may be left out of a chunk, whitespace and the order of keys are free, an error may lack fields.
+ * may be left out of a chunk, whitespace and the order of keys are free, an error may lack fields. A line that is no
+ * frame ends it: `cancel` then closes the connection.
  */
-export function wrapForeignFrames(handlers: InferHandlers): InferHandlers {
+export function wrapForeignFrames(module: string, handlers: InferHandlers, cancel: () => void): InferHandlers {
   const lines = new LineSplitter()
   let ended: Ending | undefined
   let problem: BerthError | undefined
 
   function forward(line: Buffer): string {
     const text = line.toString('utf8').trim()
-    if (text === '' || ended) return ''
+    if (text === '' || ended || problem) return ''
     const frame = parse(text)
     if (isJsonObject(frame)) {
       if (isJsonObject(frame.chunk)) return `${JSON.stringify({ chunk: wrapChunk(frame.chunk) })}\n`
@@ -25,15 +27,13 @@ export function wrapForeignFrames(handlers: InferHandlers): InferHandlers {
         return `${JSON.stringify({ done: true, ...rest })}\n`
       }
       if (frame.error !== undefined) {
-        const error = fromModuleError(frame, 'INFERENCE_FAILED')
+        const error = fromModuleError(frame, 'INFERENCE_FAILED', { module })
         ended = { kind: 'error', code: error.code }
         return `${JSON.stringify({ error: error.toBody() })}\n`
       }
     }
-    problem = new BerthError(
-      'RUNNER_PROTOCOL',
-      `The image sent a line that is no frame of the protocol: ${text.slice(0, 200)}`,
-    )
+    const message = `The image of module ${module} sent a line that is no frame of the protocol: ${text.slice(0, 200)}`
+    problem = new BerthError('RUNNER_PROTOCOL', message, { module })
     return ''
   }
 
@@ -41,14 +41,19 @@ export function wrapForeignFrames(handlers: InferHandlers): InferHandlers {
     onData(bytes) {
       let out = ''
       for (const line of lines.push(bytes)) out += forward(line)
-      return out === '' || handlers.onData(Buffer.from(out))
+      const more = out === '' || handlers.onData(Buffer.from(out))
+      if (problem) {
+        cancel()
+        handlers.onError(problem)
+      }
+      return more
     },
     onEnd() {
       finish()
     },
     onError(error) {
       // The image's own line ends were not looked at before: a stream that closes right after its last frame is whole.
-      if (error.code === 'STREAM_INTERRUPTED') finish(error)
+      if (ended || error.code === 'STREAM_INTERRUPTED') finish(error)
       else handlers.onError(error)
     },
   }
@@ -60,17 +65,7 @@ export function wrapForeignFrames(handlers: InferHandlers): InferHandlers {
       if (out !== '') handlers.onData(Buffer.from(out))
     }
     if (ended) handlers.onEnd(ended)
-    else
-      handlers.onError(
-        problem ??
-          error ??
-          new BerthError(
-            'STREAM_INTERRUPTED',
-            'The stream of the image ended without its terminal frame.',
-            {},
-            { origin: 'module' },
-          ),
-      )
+    else handlers.onError(problem ?? error ?? interrupted(module))
   }
 }
 

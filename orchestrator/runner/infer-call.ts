@@ -1,6 +1,7 @@
 import { type Dispatcher, errors, type Pool } from 'undici'
 import { BerthError, fromModuleError } from '../domain/errors.ts'
-import { unreachable } from './errors.ts'
+import { isJsonObject } from '../domain/json.ts'
+import { interrupted, refusedToken, unreachable } from './errors.ts'
 import { wrapForeignFrames } from './foreign-frames.ts'
 import { type Ending, LastLine } from './last-line.ts'
 
@@ -140,15 +141,13 @@ class InferReader implements Dispatcher.DispatchHandler, InferCall {
   }
 
   #refused(): BerthError {
-    const text = Buffer.concat(this.#errorBody).toString('utf8')
-    let parsed: unknown
-    try {
-      parsed = JSON.parse(text)
-    } catch {
-      const message = `Module ${this.#module} answered ${this.#status} without an error body of the protocol.`
-      return new BerthError('RUNNER_PROTOCOL', message, { module: this.#module })
+    if (this.#status === 401) return refusedToken(this.#module)
+    const parsed = parseJson(Buffer.concat(this.#errorBody).toString('utf8'))
+    if (isJsonObject(parsed) && isJsonObject(parsed.error)) {
+      return fromModuleError(parsed, 'INFERENCE_FAILED', { module: this.#module })
     }
-    return fromModuleError(parsed, 'INFERENCE_FAILED', { module: this.#module })
+    const message = `Module ${this.#module} answered ${this.#status} without an error body of the protocol.`
+    return new BerthError('RUNNER_PROTOCOL', message, { module: this.#module })
   }
 
   #translate(error: Error): BerthError {
@@ -174,11 +173,10 @@ class InferReader implements Dispatcher.DispatchHandler, InferCall {
   }
 }
 
-function interrupted(module: string, cause?: Error): BerthError {
-  return new BerthError(
-    'STREAM_INTERRUPTED',
-    `The stream of module ${module} broke off before its end; see: berth logs ${module}`,
-    { module },
-    cause ? { cause, origin: 'module' } : { origin: 'module' },
-  )
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
 }
