@@ -17,6 +17,9 @@ export interface Instance {
 /** Enough for a worker with many threads, too few for a fork bomb. */
 const pidsLimit = 2048
 
+/** JSON knows no Infinity (`none`), and no timer is longer than this: 24 days. */
+const longestMs = 2_147_483_647
+
 export function defineModule(
   instance: Instance,
   manifest: ModuleManifest,
@@ -72,8 +75,8 @@ function content(
       ...(manifest.configuration === undefined ? {} : { configuration: manifest.configuration }),
       onDisconnect: manifest.onDisconnect,
       calls: [...manifest.calls],
-      drainMs: timeouts.drainMs,
-      callMs: timeouts.callMs,
+      drainMs: Math.min(timeouts.drainMs, longestMs),
+      callMs: Math.min(timeouts.callMs, longestMs),
     },
     env: manifest.env,
     limits: {
