@@ -31,8 +31,8 @@ export interface HostFacts {
 /** What `prepare` found for a workload. */
 export interface WorkloadParts {
   readonly imageId: string
-  /** `USER` of the image. */
-  readonly imageUser: string
+  /** For protocol images: their own user, when it is not root. */
+  readonly imageUser?: string | undefined
   /** Absent for protocol images, which bring their own runner. */
   readonly runnerVolume?: string
   readonly environmentKey?: string
@@ -50,7 +50,7 @@ const longestVariable = 131_071
 export function workloadOptions(spec: WorkloadSpec, parts: WorkloadParts, host: HostFacts): ContainerOptions {
   const { runnerVolume, gpus, publishAt, networkId } = parts
   const gpu = gpuSettings(gpus, host.deviceGroups)
-  const user = runnerVolume === undefined ? protocolUser(parts.imageUser) : undefined
+  const user = runnerVolume === undefined ? parts.imageUser : undefined
   const runner = runnerVolume === undefined ? undefined : runnerParts(spec, parts, runnerVolume)
   return {
     Image: parts.imageId,
@@ -218,12 +218,6 @@ function hardened(host: HostFacts, pids: number): Docker.HostConfig {
 
 function commonLabels(spec: WorkloadSpec, role: string): Record<string, string> {
   return { [labels.instance]: spec.instance, [labels.module]: spec.module, [labels.role]: role }
-}
-
-/** The image's own user when it is not root; undefined: Berth's. */
-function protocolUser(user: string): string | undefined {
-  const name = user.split(':')[0] ?? ''
-  return name === '' || name === 'root' || /^0+$/.test(name) ? undefined : user
 }
 
 function memory(bytes: number | undefined): Docker.HostConfig {

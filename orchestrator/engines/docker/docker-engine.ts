@@ -191,8 +191,11 @@ class Controller implements DockerEngine {
       session.networks.ofModule(spec.module, spec.network, signal),
     ])
     const cached = base.cached && runner?.cached !== false
-    const parts = { imageId: base.image.id, imageUser: base.image.user, gpus }
-    if (runner === undefined) return this.#remember(spec, { cached }, parts)
+    const parts = { imageId: base.image.id, gpus }
+    if (runner === undefined) {
+      const imageUser = await session.users.of(base.image, signal)
+      return this.#remember(spec, { cached }, { ...parts, imageUser })
+    }
     const withRunner = { ...parts, runnerVolume: runner.name }
     if (spec.requirements.empty && spec.python === undefined) return this.#remember(spec, { cached }, withRunner)
 

@@ -32,6 +32,8 @@ export class Images {
 
   /** Undefined when it is not on the daemon. Rejects with IMAGE_UNAVAILABLE when it is for another machine. */
   async find(reference: string, signal: AbortSignal): Promise<ImageFacts | undefined> {
+    if (!isReference(reference))
+      throw unavailable(reference, 'that is no name of an image', 'correct the name of the image')
     try {
       return this.#facts(reference, await this.#daemon.inspectImage(reference, signal))
     } catch (error) {
@@ -180,6 +182,14 @@ class PullProgress {
     }
     this.#report({ phase: 'image', message: `pulls ${this.#reference}`, current, total })
   }
+}
+
+/** Nothing that could lead to another path of the API; the daemon checks the rest. */
+function isReference(text: string): boolean {
+  return (
+    /^[A-Za-z0-9][\w.:@/-]*$/.test(text) &&
+    !text.split('/').some((part) => part === '' || part === '.' || part === '..')
+  )
 }
 
 /** Without a tag the daemon would pull every tag there is. */

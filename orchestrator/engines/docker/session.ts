@@ -6,6 +6,7 @@ import { connectionFrom } from './connection.ts'
 import { Daemon } from './daemon.ts'
 import { Environments } from './environments.ts'
 import { findGpus } from './gpus.ts'
+import { ImageUsers } from './image-user.ts'
 import { Images } from './images.ts'
 import { Installer } from './installer.ts'
 import { names } from './names.ts'
@@ -22,6 +23,7 @@ export interface Session {
   readonly capabilities: EngineCapabilities
   readonly baseImage: string
   readonly images: Images
+  readonly users: ImageUsers
   readonly runner: Runner
   readonly networks: Networks
   readonly environments: Environments
@@ -66,6 +68,7 @@ export async function openSession(options: DockerEngineOptions, signal: AbortSig
       capabilities: dockerCapabilities(daemon, info, reach, gpus),
       baseImage,
       images,
+      users: new ImageUsers(daemon, volumes),
       runner,
       networks,
       environments,
