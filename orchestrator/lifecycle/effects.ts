@@ -1,3 +1,4 @@
+import { BerthError } from '../domain/errors.ts'
 import type { JsonObject } from '../domain/json.ts'
 import type { ReplicaState } from '../domain/replica.ts'
 import type { EnvironmentInfo, PrepareProgress, Workload, WorkloadExit } from '../engines/engine.ts'
@@ -37,6 +38,8 @@ export interface Effects {
     models: readonly string[],
     signal: AbortSignal,
   ): Promise<readonly string[]>
+  /** The last lines that a workload wrote, as far as they can be had. Never rejects. */
+  lastLines(workload: Workload): Promise<readonly string[]>
   /** Resolves when it is gone. Retries while the engine can't be reached. */
   stop(
     definition: ModuleDefinition,
@@ -66,6 +69,21 @@ export interface LifecycleObserver {
   ): void
   replicaDown(module: string, replica: ReplicaRef): void
   crashed(module: string, replica: ReplicaRef, cause: string): void
+}
+
+/** Why a workload is gone, with the last it said. */
+export function exitError(module: string, exit: WorkloadExit, lines: readonly string[]): BerthError {
+  const said = lines.length === 0 ? `see: berth logs ${module}` : `its last line: ${lines.at(-1)}`
+  return new BerthError(
+    exit.outOfMemory ? 'OUT_OF_MEMORY' : 'WORKLOAD_EXITED',
+    `Module ${module} has ended: ${describeExit(exit)}; ${said}`,
+    {
+      module,
+      ...(exit.code === undefined ? {} : { exitCode: exit.code }),
+      ...(exit.signal ? { signal: exit.signal } : {}),
+      ...(lines.length === 0 ? {} : { lines }),
+    },
+  )
 }
 
 /** For people: `exit code 3`, `signal SIGSEGV`, `out of memory`. */

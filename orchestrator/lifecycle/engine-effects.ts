@@ -1,9 +1,11 @@
 import { setTimeout as delay } from 'node:timers/promises'
+import { systemClock } from '../domain/clock.ts'
 import { BerthError } from '../domain/errors.ts'
 import type { Engine, Workload } from '../engines/engine.ts'
 import type { RunnerClient, RunnerHealth } from '../runner/client.ts'
 import { createRunnerClient } from '../runner/client.ts'
-import { describeExit, type Effects, type ReplicaRef } from './effects.ts'
+import { type Effects, exitError, type ReplicaRef } from './effects.ts'
+import { toRecord } from './log-follower.ts'
 import { type Instance, workloadSpec, workloadToken } from './workload.ts'
 
 /** The effects on a real engine and real runners. */
@@ -18,6 +20,7 @@ export interface EngineEffectsOptions {
   readonly followLog: (module: string, replica: ReplicaRef, workload: Workload) => void
 }
 
+const linesTold = 20
 /** How often a starting runner is asked, and how often a stop is tried again while the engine can't be reached. */
 const askEveryMs = { first: 10, longest: 250 }
 const stopRetryMs = 2_000
@@ -81,6 +84,8 @@ export function engineEffects(options: EngineEffectsOptions): Effects {
       return limit.race(client.offload(models, limit.signal))
     },
 
+    lastLines: (workload) => lastLines(engine, workload.id),
+
     async stop(_definition, replica, workload, graceMs) {
       // Until it is gone nothing else may start under its name, so an engine that is away is waited for.
       for (;;) {
@@ -139,26 +144,14 @@ async function firstAnswer(
 async function throwIfEnded(engine: Engine, module: string, id: string): Promise<void> {
   const found = (await engine.list()).find((workload) => workload.id === id)
   if (found && found.state !== 'exited') return
-  const exit = found?.exit ?? {}
-  const lines = found ? await lastLines(engine, id) : []
-  const said = lines.length === 0 ? '' : `; its last line: ${lines.at(-1)}`
-  throw new BerthError(
-    exit.outOfMemory ? 'OUT_OF_MEMORY' : 'WORKLOAD_EXITED',
-    `Module ${module} ended before it answered (${describeExit(exit)})${said}`,
-    {
-      module,
-      ...(exit.code === undefined ? {} : { exitCode: exit.code }),
-      ...(exit.signal ? { signal: exit.signal } : {}),
-      lines,
-    },
-  )
+  throw exitError(module, found?.exit ?? {}, found ? await lastLines(engine, id) : [])
 }
 
 async function lastLines(engine: Engine, id: string): Promise<string[]> {
   const lines: string[] = []
   try {
-    for await (const line of engine.logs(id, { tail: 20, signal: AbortSignal.timeout(5_000) }))
-      lines.push(line.text.slice(0, 2_000))
+    for await (const line of engine.logs(id, { tail: linesTold, signal: AbortSignal.timeout(5_000) }))
+      lines.push(toRecord(line, '', systemClock).message.slice(0, 2_000))
   } catch {
     // The log is an extra: an error without it is better than another error.
   }
@@ -170,9 +163,12 @@ function installTimeout(module: string, installMs: number): BerthError {
   return new BerthError('REQUIREMENTS_FAILED', message, { module })
 }
 
+/** A longer timer would fire at once. */
+const longestTimerMs = 2_147_483_647
+
 /** A signal that also aborts after `ms`; `race` turns that abort into its error. Infinity: no limit. */
 function limited(signal: AbortSignal, ms: number, error: () => BerthError) {
-  const timer = Number.isFinite(ms) ? AbortSignal.timeout(Math.max(1, ms)) : undefined
+  const timer = Number.isFinite(ms) ? AbortSignal.timeout(Math.min(Math.max(1, ms), longestTimerMs)) : undefined
   const both = timer ? AbortSignal.any([signal, timer]) : signal
   return {
     signal: both,

@@ -1,5 +1,5 @@
 import type { BerthError } from '../domain/errors.ts'
-import type { EnvironmentInfo, PrepareProgress, Workload, WorkloadExit } from '../engines/engine.ts'
+import type { EnvironmentInfo, PrepareProgress, Workload } from '../engines/engine.ts'
 import type { LoadedModel, ModuleDefinition, Operation, Waiter } from './state.ts'
 
 /** Facts that are posted to a module's writer. Late ones (of an older generation) are ignored by apply.ts. */
@@ -28,7 +28,7 @@ export type LifecycleEvent =
   | ({ readonly type: 'health'; readonly models: readonly string[] } & Of)
   /** It is hung or must go now: no grace. */
   | ({ readonly type: 'condemn'; readonly error: BerthError } & Of)
-  | ({ readonly type: 'exited'; readonly error: BerthError; readonly exit: WorkloadExit } & Of)
+  | ({ readonly type: 'exited'; readonly error: BerthError } & Of)
   | ({ readonly type: 'stopped' } & Of)
   | ({
       readonly type: 'adopt'

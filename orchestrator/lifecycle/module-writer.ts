@@ -6,7 +6,7 @@ import type { ObservedWorkload, Workload } from '../engines/engine.ts'
 import type { RunnerClient } from '../runner/client.ts'
 import { apply, move } from './apply.ts'
 import { type Decision, decide, disabledError, nextWakeMs, removedError } from './decide.ts'
-import { describeExit, type Effects, type LifecycleObserver } from './effects.ts'
+import { type Effects, exitError, type LifecycleObserver } from './effects.ts'
 import type { LifecycleEvent } from './events.ts'
 import {
   type LoadedModel,
@@ -64,6 +64,8 @@ interface Handles {
   client: RunnerClient | undefined
   /** Settles when the start has ended, well or not. */
   begun: Promise<void>
+  /** Its end is being dealt with: what listings show of it from now on is our own doing. */
+  ended: boolean
 }
 
 export interface WriterOptions {
@@ -234,7 +236,7 @@ export class ModuleWriter {
     const replica = newReplica(ref.id, ref.generation, observed.specHash, this.#clock.now(), 0)
     // The record is there while its runner is asked: nothing else is started under this id meanwhile.
     this.#state.replicas.set(replica.id, replica)
-    this.#handles.set(replica, { abort, client, begun: Promise.resolve() })
+    this.#handles.set(replica, { abort, client, begun: Promise.resolve(), ended: false })
     try {
       const limit = AbortSignal.any([abort.signal, AbortSignal.timeout(adoptMs)])
       const { models } = await this.#effects.awaitAnswer(definition, workload, client, limit)
@@ -254,34 +256,26 @@ export class ModuleWriter {
   /** What the engine lists of this module, taken by a listing that began at `listedMs`. */
   observe(observed: readonly ObservedWorkload[], listedMs: number): void {
     for (const replica of [...this.#state.replicas.values()]) {
-      if (!replica.workload || listedMs <= replica.startedMs) continue
-      const ref = { replica: replica.id, generation: replica.generation }
+      const { workload } = replica
+      const handles = this.#handles.get(replica)
+      if (!workload || !handles || handles.ended || listedMs <= replica.startedMs) continue
       const found = observed.find(
         (candidate) => candidate.replica === replica.id && candidate.generation === replica.generation,
       )
-      if (!found) {
-        const error = new BerthError(
-          'WORKLOAD_EXITED',
-          `Module ${this.#state.id}: its container was removed by somebody else.`,
-          { module: this.#state.id },
-        )
-        this.post({ type: 'exited', ...ref, exit: {}, error })
-      } else if (found.state === 'exited') this.#exited(replica, found)
+      if (found && found.state !== 'exited') continue
+      handles.ended = true
+      if (!found) this.#ended(replica, handles, removedElsewhere(this.#state.id))
+      else
+        this.#effects.lastLines(workload).then((lines) => {
+          this.#ended(replica, handles, exitError(this.#state.id, found.exit ?? {}, lines))
+        })
     }
   }
 
-  #exited(replica: Replica, found: ObservedWorkload): void {
-    const exit = found.exit ?? {}
-    const error = new BerthError(
-      exit.outOfMemory ? 'OUT_OF_MEMORY' : 'WORKLOAD_EXITED',
-      `Module ${this.#state.id}: its container ended (${describeExit(exit)}); see: berth logs ${this.#state.id}`,
-      {
-        module: this.#state.id,
-        ...(exit.code === undefined ? {} : { exitCode: exit.code }),
-        ...(exit.signal ? { signal: exit.signal } : {}),
-      },
-    )
-    this.post({ type: 'exited', replica: replica.id, generation: replica.generation, exit, error })
+  #ended(replica: Replica, handles: Handles, error: BerthError): void {
+    // A start under way ends with this reason, and cleans up before it says so.
+    if (replica.state === 'starting') handles.abort.abort(error)
+    else this.post({ type: 'exited', replica: replica.id, generation: replica.generation, error })
   }
 
   /** Asks the health of every live replica: a worker that was replaced while idle is noticed here. */
@@ -484,7 +478,7 @@ export class ModuleWriter {
     const before = this.#state.replicas.get(id)
     const generation = this.#effects.nextGeneration(id)
     const replica = newReplica(id, generation, definition.specHash, this.#clock.now(), before?.restarts ?? 0)
-    const handles: Handles = { abort: new AbortController(), client: undefined, begun: Promise.resolve() }
+    const handles: Handles = { abort: new AbortController(), client: undefined, begun: Promise.resolve(), ended: false }
     this.#state.replicas.set(id, replica)
     this.#state.restartCause = undefined
     this.#handles.set(replica, handles)
@@ -510,9 +504,10 @@ export class ModuleWriter {
       this.#observer.replicaUp(this.#state.id, replica, workload, client, definition)
       this.post({ type: 'answering', ...ref, models: health.models })
     } catch (error) {
+      handles.ended = true
       // Closed: it is left to the next orchestrator, which adopts or removes it.
       if (!this.#closed) await this.#effects.stop(definition, replica, workload, 0).catch(() => {})
-      throw error
+      throw signal.reason instanceof BerthError ? signal.reason : error
     }
   }
 
@@ -677,6 +672,10 @@ function closedError(): BerthError {
 /** Why a signal was aborted, where it says so itself. */
 function reasonOf(signal: AbortSignal): BerthError {
   return signal.reason instanceof BerthError ? signal.reason : closedError()
+}
+
+function removedElsewhere(id: string): BerthError {
+  return new BerthError('WORKLOAD_EXITED', `Module ${id}: its container was removed by somebody else.`, { module: id })
 }
 
 function failedRunner(id: string): BerthError {

@@ -29,7 +29,7 @@ describe('close', () => {
     const calls = rig.effects.calls.length
     rig.writer.close()
     running.granted?.release('hung')
-    rig.writer.post({ type: 'exited', replica: 'mod-0', generation: 1, exit: {}, error: running.error as never })
+    rig.writer.post({ type: 'exited', replica: 'mod-0', generation: 1, error: running.error as never })
     rig.clock.advance(3_600_000)
     await settled()
     expect(rig.effects.calls.length).toBe(calls)

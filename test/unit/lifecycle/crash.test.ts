@@ -75,11 +75,32 @@ describe('a workload that ends', () => {
     await rig.prepared()
     await rig.started()
     const answer = rig.effects.open('answer')
+    rig.effects.lines = ['starts', 'no such file']
     await rig.exits({ code: 1 })
-    expect(asked.error?.code).toBe('WORKLOAD_EXITED')
     expect(answer.signal?.aborted).toBe(true)
-    expect(rig.effects.count('stop')).toBeGreaterThan(0)
+    expect(rig.replica).toMatchObject({ state: 'starting' })
+    rig.effects.open('stop').resolve(undefined)
+    await settled()
+    expect(asked.error).toMatchObject({
+      code: 'WORKLOAD_EXITED',
+      details: { exitCode: 1, lines: ['starts', 'no such file'] },
+    })
+    expect(asked.error?.message).toContain('no such file')
     expect(rig.replica).toMatchObject({ state: 'failed', restarts: 1 })
+  })
+
+  it('because its start has failed is no news: the start says why', async () => {
+    const rig = createRig()
+    const asked = rig.acquire()
+    await rig.prepared()
+    await rig.started()
+    rig.effects.open('answer').reject(new BerthError('LOAD_FAILED', 'no SERVICE_INFERENCE'))
+    await settled()
+    await rig.exits({ signal: 'SIGKILL' })
+    expect(asked.error).toBeUndefined()
+    rig.effects.open('stop').resolve(undefined)
+    await settled()
+    expect(asked.error?.code).toBe('LOAD_FAILED')
   })
 
   it('fails the explicit load that it was carrying out', async () => {

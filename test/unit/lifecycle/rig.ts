@@ -84,6 +84,11 @@ export class RecordingEffects implements Effects {
   offload: Effects['offload'] = (_definition, client, names, signal) =>
     this.#ask('offload', { replica: (client as RecordingClient).replica, names, signal })
 
+  /** What `lastLines` tells. */
+  lines: readonly string[] = []
+
+  lastLines: Effects['lastLines'] = () => Promise.resolve(this.lines)
+
   stop: Effects['stop'] = (_definition, { id, generation }, _workload, graceMs) =>
     this.#ask('stop', { replica: { id, generation }, graceMs })
 

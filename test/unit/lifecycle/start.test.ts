@@ -312,7 +312,7 @@ describe('late news', () => {
       { type: 'suspect', ...old },
       { type: 'health', models: [], ...old },
       { type: 'condemn', error, ...old },
-      { type: 'exited', error, exit: {}, ...old },
+      { type: 'exited', error, ...old },
       { type: 'stopped', ...old },
     ] as const) {
       rig.writer.post(event)
