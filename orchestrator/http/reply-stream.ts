@@ -11,7 +11,7 @@ export class ReplyStream {
   readonly #requestId: string
   readonly #sse: boolean
   readonly #onDrain: () => void
-  /** SSE: the line that has begun and is not complete still needs its end, and the next one its prefix. */
+  /** A line has begun and is not complete: an error frame must not be written onto it, an SSE event needs its end. */
   #midLine = false
 
   constructor(raw: ServerResponse, options: { requestId: string; sse: boolean; onDrain: () => void }) {
@@ -42,7 +42,9 @@ export class ReplyStream {
   /** NDJSON, lines cut anywhere. False: the client's connection is full. */
   data(bytes: Buffer): boolean {
     if (this.#raw.destroyed) return true
-    return this.#raw.write(this.#sse ? this.#toEvents(bytes) : bytes)
+    if (this.#sse) return this.#raw.write(this.#toEvents(bytes))
+    if (bytes.length > 0) this.#midLine = bytes[bytes.length - 1] !== newline
+    return this.#raw.write(bytes)
   }
 
   frame(frame: unknown): void {
@@ -66,7 +68,7 @@ export class ReplyStream {
     let start = 0
     while (start < bytes.length) {
       if (!this.#midLine) parts.push(dataPrefix)
-      const end = bytes.indexOf(10, start)
+      const end = bytes.indexOf(newline, start)
       this.#midLine = end < 0
       parts.push(bytes.subarray(start, end < 0 ? bytes.length : end))
       if (end < 0) break
@@ -77,6 +79,7 @@ export class ReplyStream {
   }
 }
 
+const newline = 10
 const dataPrefix = Buffer.from('data: ')
 const eventEnd = Buffer.from('\n\n')
 

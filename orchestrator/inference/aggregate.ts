@@ -1,5 +1,4 @@
-import type { BerthError } from '../domain/errors.ts'
-import { fromModuleError } from '../domain/errors.ts'
+import { BerthError, fromModuleError } from '../domain/errors.ts'
 import { isJsonObject, type JsonObject } from '../domain/json.ts'
 
 /** The answer of an inference that was asked for in one piece (`"stream": false`). */
@@ -23,8 +22,12 @@ export function aggregate(lines: Iterable<string>): WholeAnswer | { readonly err
   let conversation: unknown
   for (const line of lines) {
     if (line === '') continue
-    const frame: unknown = JSON.parse(line)
-    if (!isJsonObject(frame)) continue
+    const frame = parse(line)
+    if (!isJsonObject(frame)) {
+      return {
+        error: new BerthError('RUNNER_PROTOCOL', `The module sent a line that is no frame: ${line.slice(0, 200)}`),
+      }
+    }
     if (frame.error !== undefined) return { error: fromModuleError(frame, 'INFERENCE_FAILED') }
     if (frame.conversation !== undefined) conversation = frame.conversation
     if (!isJsonObject(frame.chunk)) continue
@@ -46,5 +49,13 @@ export function aggregate(lines: Iterable<string>): WholeAnswer | { readonly err
     warnings,
     errors,
     ...(conversation === undefined ? {} : { conversation }),
+  }
+}
+
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
   }
 }

@@ -36,6 +36,9 @@ export function createDispatcher({ route, watch }: DispatcherOptions): Dispatche
   }
 }
 
+/** A longer timer would fire at once. */
+const longestTimerMs = 2_147_483_647
+
 export class Inference {
   readonly #request: InferenceRequest
   readonly #sink: InferenceSink
@@ -96,13 +99,16 @@ export class Inference {
   }
 
   #start(found: ModelRoute, lease: Lease): void {
-    if (this.#ended) return lease.release()
+    if (this.#ended) {
+      lease.release()
+      return
+    }
     this.#lease = lease
     this.#grantedAt = performance.now()
     const { manifest } = lease.definition
     const { firstChunkMs, betweenChunksMs, inferMs } = manifest.timeouts
     if (Number.isFinite(inferMs)) {
-      this.#timer = setTimeout(() => this.#expire(manifest.id, inferMs), inferMs)
+      this.#timer = setTimeout(() => this.#expire(manifest.id, inferMs), Math.min(inferMs, longestTimerMs))
     }
     this.#observer?.started()
     this.#call = lease.client.infer(

@@ -103,6 +103,8 @@ function answer(dispatcher: Dispatcher, request: FastifyRequest, reply: FastifyR
   const { stream, ...rest } = asked
   const id = requestId(request)
   const raw = reply.raw
+  // Gone while its body was read: there is no `close` to come any more.
+  if (raw.destroyed) return
   let inference: Inference | undefined
   const sink = stream ? streamSink(request, reply, () => inference?.resume()) : wholeSink(request, reply)
   // `close` without the answer's last byte: the client has gone, at whatever stage.
@@ -167,7 +169,7 @@ function wholeSink(request: FastifyRequest, reply: FastifyReply): InferenceSink 
 }
 
 function refuse(reply: FastifyReply, error: BerthError): void {
-  if (error.code === 'CLIENT_CLOSED' || reply.raw.destroyed) return
+  if (reply.raw.destroyed) return
   if (reply.raw.headersSent) {
     reply.raw.destroy()
     return
