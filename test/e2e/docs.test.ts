@@ -13,12 +13,9 @@
  *
  * `minilm` is here a small stand-in, since the real one installs packages: .ci/first-success runs that.
  */
-import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
-import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { delimiter, dirname, join } from 'node:path'
-import { text } from 'node:stream/consumers'
+import { mkdir, mkdtemp, writeFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { parse } from 'yaml'
@@ -40,6 +37,7 @@ import {
   repository,
   rowsOf,
 } from '../support/docs.ts'
+import { curl, type DocsShell, openDocsShell } from '../support/docs-shell.ts'
 import { startBerth, type TestBerth } from '../support/orchestrator.ts'
 
 const documents = readDocuments()
@@ -57,14 +55,8 @@ def SERVICE_INFERENCE(Name, UserConfig, UserParameters):
 `,
 }
 
-/** A program of the documents that a machine may lack. */
-const curl = (process.env.PATH ?? '')
-  .split(delimiter)
-  .map((path) => join(path, 'curl'))
-  .find((path) => existsSync(path))
-
 let berth: TestBerth
-let folder: string
+let shell: DocsShell
 let openapi: OpenApi
 
 interface OpenApi {
@@ -75,41 +67,12 @@ interface OpenApi {
 beforeAll(async () => {
   berth = await startBerth({ engine: 'process', modules: { ...modules, embeddings: standIn } })
   openapi = await berth.json<OpenApi>('GET', '/openapi.json')
-  folder = await mkdtemp(join(tmpdir(), 'berth-docs-'))
-  await program('berth', `exec '${process.execPath}' '${join(repository, 'orchestrator/cli/berth.ts')}' "$@"`)
-  await program('curl', `exec '${curl}' --silent --fail-with-body --max-time 60 "$@"`)
+  shell = await openDocsShell(berth.url)
 })
 afterAll(async () => {
   await berth?.close()
-  if (folder !== undefined) await rm(folder, { recursive: true, force: true })
+  await shell?.close()
 })
-
-async function program(name: string, command: string): Promise<void> {
-  const file = join(folder, 'bin', name)
-  await mkdir(dirname(file), { recursive: true })
-  await writeFile(file, `#!/bin/sh\n${command}\n`)
-  await chmod(file, 0o755)
-}
-
-interface Finished {
-  readonly code: number | null
-  readonly output: string
-}
-
-async function run(command: string): Promise<Finished> {
-  const line = command
-    .replaceAll(/npm run (--silent )?berth --/g, 'berth')
-    .replaceAll('http://127.0.0.1:8080', berth.url)
-  const own = Object.entries(process.env).filter(([name]) => !/^(BERTH|npm)_/.test(name))
-  const env = {
-    ...Object.fromEntries(own),
-    PATH: `${join(folder, 'bin')}${delimiter}${process.env.PATH}`,
-    BERTH_URL: berth.url,
-  }
-  const child = spawn('bash', ['-c', `exec 2>&1\n${line}`], { cwd: folder, env, stdio: ['ignore', 'pipe', 'inherit'] })
-  const code = new Promise<number | null>((resolve) => child.once('close', resolve))
-  return { output: await text(child.stdout), code: await code }
-}
 
 describe('commands', () => {
   for (const block of blocks('sh')) {
@@ -117,7 +80,7 @@ describe('commands', () => {
     it.skipIf(curl === undefined && block.text.includes('curl '))(`${block.at} ${commands[0]}`, async () => {
       const printed: string[] = []
       for (const [index, command] of commands.entries()) {
-        const { code, output } = await run(command)
+        const { code, output } = await shell.run(command)
         printed.push(output)
         const fails = block.words.includes('fails') && index === commands.length - 1
         expect(code === 0, `${command}\nended with ${code}:\n${output}`).toBe(!fails)
@@ -156,7 +119,7 @@ describe('blocks', () => {
   })
 
   it.each(blocks('yaml').filter(({ words }) => words[0] === 'berth.yaml'))('$at is a berth.yaml', async (block) => {
-    const place = await mkdtemp(join(folder, 'config-'))
+    const place = await mkdtemp(join(shell.folder, 'config-'))
     for (const [, secret = ''] of block.text.matchAll(/\$\{file:([^}]+)\}/g)) {
       await mkdir(dirname(join(place, secret)), { recursive: true })
       await writeFile(join(place, secret), 'a secret\n')
@@ -218,7 +181,7 @@ describe('completeness', () => {
     const commands = await subcommands('')
     for (const command of [...commands, ...(await subcommands('environments')).map((name) => `environments ${name}`)]) {
       expect(api, `berth ${command}`).toMatch(new RegExp(`\`berth ${command}[ \`]`))
-      const { output } = await run(`berth ${command} --help`)
+      const { output } = await shell.run(`berth ${command} --help`)
       for (const [, option = ''] of output.matchAll(/^ {2}(?:-\w, )?(--[a-z-]+)/gm)) {
         expect(api, `${option} of ${command}`).toContain(option)
       }
@@ -230,7 +193,7 @@ describe('completeness', () => {
   })
 
   async function subcommands(of: string): Promise<readonly string[]> {
-    const { output } = await run(`berth ${of} --help`)
+    const { output } = await shell.run(`berth ${of} --help`)
     const [list = ''] = output.slice(output.indexOf('\nCommands:')).split('\n\n')
     return [...list.matchAll(/^ {2}([a-z]+)/gm)].map((match) => match[1] ?? '').filter((name) => name !== 'help')
   }
