@@ -84,7 +84,7 @@ describe('service modules', () => {
       })
       await berth.until('leaves', ({ state }) => state === 'absent')
       const stream = await berth.stream('leaves', { parameters: { gate } })
-      expect((await stream.nextOf())?.chunk?.response.extra).toEqual({ begun: 1 })
+      expect((await stream.nextOf())?.chunk?.response.extra).toMatchObject({ begun: 1 })
       await rename(join(berth.modulesFolder, 'leaves'), join(berth.folder, 'taken-out'))
       await waitFor(20_000, 'it is no longer listed', async () => !(await ids()).includes('leaves'))
       await writeFile(gate, 'go')
