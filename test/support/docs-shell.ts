@@ -29,7 +29,7 @@ export async function openDocsShell(url: string): Promise<DocsShell> {
     await chmod(join(programs, name), 0o755)
   }
   await program('berth', `exec '${process.execPath}' '${join(repository, 'orchestrator/cli/berth.ts')}' "$@"`)
-  await program('curl', `exec '${curl}' --silent --fail-with-body --max-time 60 "$@"`)
+  await program('curl', `exec '${curl}' --silent --noproxy '*' --fail-with-body --max-time 60 "$@"`)
   const inherited = Object.entries(process.env).filter(([name]) => !/^(BERTH|npm)_/.test(name))
   const env = {
     ...Object.fromEntries(inherited),
