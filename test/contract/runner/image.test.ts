@@ -33,7 +33,10 @@ describe.skipIf(!dockerAvailable)('the runner image', () => {
     const filler = await docker('create', ...mark, '--volume', `${volume}:/berth/runner`, image)
     await docker('rm', filler)
   })
-  afterAll(() => removeInstances((one) => one === instance))
+  afterAll(async () => {
+    await removeInstances((one) => one === instance)
+    await docker('image', 'rm', image).catch(() => undefined)
+  })
 
   it('holds the runner and nothing else, readable by everybody', async () => {
     const inside = (command: string) =>
