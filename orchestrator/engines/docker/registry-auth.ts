@@ -28,15 +28,16 @@ export async function registryAuth(registry: string, env: Variables): Promise<Re
   const keys = registry === 'docker.io' ? [hub, 'docker.io', 'index.docker.io', 'registry-1.docker.io'] : [registry]
   for (const key of keys) {
     const helper = config.credHelpers?.[key]
-    const found = helper === undefined ? undefined : await askHelper(helper, key)
+    const found = helper === undefined ? undefined : await askHelper(helper, key, env)
     if (found !== undefined) return found
   }
   for (const [name, entry] of Object.entries(config.auths ?? {})) {
     if (!keys.some((key) => plain(key) === plain(name))) continue
-    const found = readEntry(entry, name) ?? (config.credsStore ? await askHelper(config.credsStore, name) : undefined)
+    const found =
+      readEntry(entry, name) ?? (config.credsStore ? await askHelper(config.credsStore, name, env) : undefined)
     if (found !== undefined) return found
   }
-  return config.credsStore === undefined ? undefined : await askHelper(config.credsStore, keys[0] ?? registry)
+  return config.credsStore === undefined ? undefined : await askHelper(config.credsStore, keys[0] ?? registry, env)
 }
 
 /** Every login that is written down, for builds whose Dockerfile may name any image. */
@@ -44,7 +45,8 @@ export async function allRegistryAuths(env: Variables): Promise<Record<string, R
   const config = await readConfig(env)
   const found: Record<string, RegistryAuth> = {}
   for (const [name, entry] of Object.entries(config.auths ?? {})) {
-    const auth = readEntry(entry, name) ?? (config.credsStore ? await askHelper(config.credsStore, name) : undefined)
+    const auth =
+      readEntry(entry, name) ?? (config.credsStore ? await askHelper(config.credsStore, name, env) : undefined)
     if (auth !== undefined) found[name] = auth
   }
   return found
@@ -80,12 +82,17 @@ function readEntry(entry: Readonly<Record<string, unknown>>, serveraddress: stri
 }
 
 /** `docker-credential-<helper> get`: reads the registry, writes `{"Username","Secret"}`. */
-function askHelper(helper: string, registry: string): Promise<RegistryAuth | undefined> {
+function askHelper(helper: string, registry: string, env: Variables): Promise<RegistryAuth | undefined> {
   if (!/^[\w.-]+$/.test(helper)) return Promise.resolve(undefined)
   return new Promise((resolve) => {
-    const child = execFile(`docker-credential-${helper}`, ['get'], { timeout: 10_000 }, (error, stdout) => {
-      resolve(error === null ? readHelper(stdout, registry) : undefined)
-    })
+    const child = execFile(
+      `docker-credential-${helper}`,
+      ['get'],
+      { timeout: 10_000, env: { ...env } },
+      (error, stdout) => {
+        resolve(error === null ? readHelper(stdout, registry) : undefined)
+      },
+    )
     child.stdin?.on('error', () => undefined)
     child.stdin?.end(registry)
   })

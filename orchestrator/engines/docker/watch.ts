@@ -37,6 +37,7 @@ export async function* watchWorkloads(options: WatchOptions, signal: AbortSignal
         const id = idOf(event)
         yield id === undefined ? { kind: 'resync' } : { kind: 'changed', id }
       }
+      throw new Error('it ended')
     } catch (error) {
       if (signal.aborted) return
       if (!round.signal.aborted) {
