@@ -26,10 +26,13 @@ export async function* collectFrames(
     queued() {},
     begin() {},
     data(bytes) {
-      const text = partial + decoder.decode(bytes, { stream: true })
-      const whole = text.split('\n')
-      partial = whole.pop() ?? ''
-      lines.push(...whole)
+      // Only what is new is searched: a long line comes in many pieces.
+      const [first = '', ...more] = decoder.decode(bytes, { stream: true }).split('\n')
+      partial += first
+      for (const next of more) {
+        lines.push(partial)
+        partial = next
+      }
       waitingBytes += bytes.length
       wake()
       return waitingBytes < highWaterBytes
@@ -50,6 +53,7 @@ export async function* collectFrames(
     wake()
   }
   signal.addEventListener('abort', onAbort, { once: true })
+  if (signal.aborted) onAbort()
   try {
     for (;;) {
       const line = lines.shift()

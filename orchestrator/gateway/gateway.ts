@@ -37,10 +37,10 @@ export function createCallHandler(options: GatewayOptions, module: string, grant
   async function value(call: OutgoingCall, signal: AbortSignal): Promise<unknown> {
     switch (call.kind) {
       case 'load':
-        for (const name of call.names ?? []) await models.load(check(name), signal)
+        for (const name of (call.names ?? []).map(check)) await models.load(name, signal)
         return null
       case 'offload':
-        for (const name of call.names ?? []) await models.offload(check(name), signal)
+        for (const name of (call.names ?? []).map(check)) await models.offload(name, signal)
         return null
       case 'configuration':
         return withoutPrivate(models.find(check(call.model)).configuration)
