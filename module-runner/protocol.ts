@@ -138,6 +138,8 @@ export const RunnerConfiguration = Type.Object({
   models: Type.Record(Type.String(), JsonObject),
   /** The user's configuration, merged over the module's default file by the worker. */
   configuration: Type.Optional(JsonObject),
+  /** Inferences at once of a model whose own configuration has no `max_simul_users`; 1 when absent. */
+  concurrency: Type.Optional(Type.Integer({ minimum: 1 })),
   /** `drain`: a client that leaves does not end its inference. */
   onDisconnect: Type.Union([Type.Literal('cancel'), Type.Literal('drain')]),
   /** Models that `services_manager` may call: checked by the orchestrator, told here for a clear PermissionError. */

@@ -5,7 +5,9 @@ import { performance } from 'node:perf_hooks'
 import { manifestSchema } from './catalog/module-yaml.ts'
 import { createCatalogWatcher } from './catalog/watcher.ts'
 import type { Config } from './config/config.ts'
+import type { ConfigSource } from './config/load.ts'
 import { configSchema } from './config/schema.ts'
+import { changesForRestart, watchConfig } from './config/watch.ts'
 import { systemClock } from './domain/clock.ts'
 import { BerthError } from './domain/errors.ts'
 import { createDockerEngine, probeDocker } from './engines/docker/docker-engine.ts'
@@ -36,6 +38,8 @@ import { createTelemetry, type Telemetry } from './telemetry/telemetry.ts'
 
 export interface AppOptions {
   readonly config: Config
+  /** Where `config` came from, to be looked at again when it changes. */
+  readonly source: ConfigSource
   readonly env: NodeJS.ProcessEnv
   /** Folder that holds `module-runner/`, `node_modules/` and `package.json`. */
   readonly repositoryRoot: string
@@ -78,7 +82,6 @@ async function chooseEngine(options: AppOptions, instance: string, telemetry: Te
     env,
     logger: telemetry.logger,
   })
-  telemetry.logger.warn('The embedded engine gives no isolation: modules run as this user, on this machine.')
   const inspectImage = () =>
     Promise.reject(
       new BerthError(
@@ -134,8 +137,9 @@ async function compose(
     metrics,
     clock: systemClock,
     replicaUp(module, replica, _workload, client, definition) {
-      const { calls } = definition.manifest
-      if (calls.length === 0) return
+      const { calls, base } = definition.manifest
+      // Any module of Berth's own runner may ask whether another one is there; an image says by `calls` that it calls.
+      if (calls.length === 0 && base.kind === 'protocol') return
       const channel = new AbortController()
       channels.set(`${replica.id}/${replica.generation}`, channel)
       client.calls(createCallHandler({ dispatcher, models: gatewayModels }, module, calls), channel.signal)
@@ -191,8 +195,9 @@ async function compose(
     onChange: (entries) => desired.setFolders(entries),
     onProblem: (error) => logger.warn(error.details, error.message),
   })
+  let current = config
   const added = new AddedModules({
-    config,
+    config: () => current,
     store,
     desired,
     inspectImage,
@@ -201,6 +206,27 @@ async function compose(
     now: () => new Date(),
   })
   await catalog.start()
+  const stopWatchingConfig = config.reload
+    ? watchConfig({ source: options.source, current, onChange, onProblem })
+    : () => {}
+  function onProblem(error: BerthError): void {
+    logger.warn(error.details, `the configuration stays as it was: ${error.message}`)
+    events.publish({ type: 'configuration', to: 'refused', cause: error.message })
+  }
+  function onChange(next: Config): void {
+    const waiting = changesForRestart(current, next)
+    current = next
+    if (waiting.length > 0)
+      logger.warn({ keys: waiting }, `changes of ${waiting.join(', ')} hold after a restart of Berth`)
+    events.publish({ type: 'configuration', to: 'applied', cause: `${next.file ?? 'berth.yaml'} has changed` })
+    desired.setConfig(next)
+    catalog
+      .update({ settings: next.moduleSettings, defaults: { queue: next.queue } })
+      .then(() => added.restore(stop.signal))
+      .catch((error: unknown) =>
+        logger.error({ err: error }, 'the changed configuration could not be applied to modules'),
+      )
+  }
   watch = watchEngine({
     engine,
     supervisor,
@@ -302,8 +328,9 @@ async function compose(
     logger.info({ cause }, `shuts down: ${cause}`)
     http.drain()
     await drained(supervisor)
-    if (config.shutdown === 'stop') await supervisor.stopAll(AbortSignal.timeout(60_000))
+    if (current.shutdown === 'stop') await supervisor.stopAll(AbortSignal.timeout(60_000))
     await http.close()
+    stopWatchingConfig()
     stop.abort()
     await catalog.close()
     supervisor.close()

@@ -19,13 +19,14 @@ async function main(args: readonly string[]): Promise<void> {
     return
   }
   dropPrivileges(process.env)
-  const config = loadConfig({ env: process.env, cwd: process.cwd() })
+  const source = { env: process.env, cwd: process.cwd() }
+  const config = loadConfig(source)
   if (args[0] === '--sweep') {
-    const removed = await sweep({ config, env: process.env, repositoryRoot })
+    const removed = await sweep({ config, source, env: process.env, repositoryRoot })
     process.stdout.write(`${JSON.stringify({ removed })}\n`)
     return
   }
-  const app = await startApp({ config, env: process.env, repositoryRoot })
+  const app = await startApp({ config, source, env: process.env, repositoryRoot })
   closeOnSignal(app)
   await app.closed
 }

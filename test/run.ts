@@ -17,7 +17,7 @@ const checks: readonly { readonly name: string; readonly args: readonly string[]
   {
     name: 'import rules',
     args: [
-      bin('dependency-cruiser/bin/dependency-cruise.mjs'),
+      bin('dependency-cruiser/bin/dependency-cruiser.mjs'),
       '--config',
       '.dependency-cruiser.mjs',
       '--output-type',

@@ -57,7 +57,7 @@ async function run(log: LogSink): Promise<void> {
     supervisor.kill()
     files.remove()
   })
-  const gate = new ModelGate((model) => simultaneous(module.models[model]))
+  const gate = new ModelGate((model) => simultaneous(module.models[model], module.concurrency ?? 1))
   const memory = startMemoryCare()
   let stopping = false
   const server = createRunnerServer({
@@ -113,10 +113,10 @@ function closed(server: Server): Promise<void> {
   })
 }
 
-/** How many inferences of a model may run at once, by its configuration. */
-function simultaneous(configuration: Record<string, unknown> | undefined): number {
+/** How many inferences of a model may run at once, by its configuration, or the module's. */
+function simultaneous(configuration: Record<string, unknown> | undefined, otherwise: number): number {
   const users = configuration?.max_simul_users
-  return typeof users === 'number' && users >= 1 ? users : 1
+  return typeof users === 'number' && users >= 1 ? users : otherwise
 }
 
 function delay(ms: number): Promise<void> {

@@ -73,6 +73,7 @@ function content(
       entry: manifest.entry ?? '',
       models: Object.fromEntries([...models].map(([name, model]) => [name, model.configuration])),
       ...(manifest.configuration === undefined ? {} : { configuration: manifest.configuration }),
+      concurrency: manifest.concurrency,
       onDisconnect: manifest.onDisconnect,
       calls: [...manifest.calls],
       drainMs: Math.min(timeouts.drainMs, longestMs),

@@ -9,7 +9,8 @@ import type { DesiredSource } from './desired-source.ts'
 
 /** Modules that a user adds by name: images, and folders elsewhere on this machine, which stay where they are. */
 export interface AddedModulesOptions {
-  readonly config: Config
+  /** As it is now: it may change while Berth runs. */
+  readonly config: () => Config
   readonly store: Store
   readonly desired: DesiredSource
   /** Pulls the image when it is missing. Rejects with ENGINE_UNSUPPORTED on an engine without images. */
@@ -60,7 +61,8 @@ export class AddedModules {
   }
 
   async #readImage(reference: string, signal: AbortSignal) {
-    const { config, inspectImage } = this.#options
+    const config = this.#options.config()
+    const { inspectImage } = this.#options
     const facts = await inspectImage(reference, signal)
     return manifestFromImage(reference, facts, { settings: config.moduleSettings, defaults: { queue: config.queue } })
   }

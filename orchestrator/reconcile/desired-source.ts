@@ -8,7 +8,7 @@ import type { DesiredState } from './supervisor.ts'
 
 /** Folders, added images, configuration and the store's switches, put together to one desired state. */
 export class DesiredSource {
-  readonly #config: Config
+  #config: Config
   readonly #store: Store
   readonly #onChange: (desired: DesiredState) => void
   #folders: readonly CatalogEntry[] = []
@@ -32,6 +32,12 @@ export class DesiredSource {
 
   removeImage(id: string): void {
     this.#images.delete(id)
+    this.refresh()
+  }
+
+  /** Another configuration holds from now on: of models; settings of modules come with their manifests. */
+  setConfig(config: Config): void {
+    this.#config = config
     this.refresh()
   }
 

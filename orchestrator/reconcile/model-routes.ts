@@ -1,3 +1,4 @@
+import { nearest } from '../config/nearest.ts'
 import { BerthError } from '../domain/errors.ts'
 import type { ModelDefinition } from '../domain/manifest.ts'
 import type { Lease, ModuleWriter, WaitOptions } from '../lifecycle/module-writer.ts'
@@ -33,13 +34,21 @@ export function findModel(supervisor: Supervisor, name: string): FoundModel {
   const definition = desired.models.get(model)
   if (problem) throw problem
   if (!definition) {
-    throw new BerthError('MODEL_NOT_FOUND', `There is no model ${name}; see: berth models`, { model: name })
+    // A module that can't be read offers no model: whoever asks for the one of its name is told why.
+    const broken = supervisor.records.get(name)?.desired.error
+    throw broken ?? noSuchModel(name, [...desired.models.keys(), ...desired.aliases.keys()])
   }
   if (!supervisor.records.has(definition.module)) {
     const message = `Model ${name} belongs to module ${definition.module}, which is not there (yet); put it into the modules folder or add its image.`
     throw new BerthError('MODULE_NOT_FOUND', message, { model: name, module: definition.module })
   }
   return found(findModule(supervisor, definition.module), definition)
+}
+
+export function noSuchModel(name: string, known: Iterable<string>): BerthError {
+  const like = nearest(name, known)
+  const hint = like === undefined ? 'see: berth models' : `did you mean ${like}?`
+  return new BerthError('MODEL_NOT_FOUND', `There is no model ${name}; ${hint}`, { model: name })
 }
 
 /** A model of one module: one of its own, or one that an explicit load has named. */

@@ -3,9 +3,9 @@ import type { JsonObject } from '../domain/json.ts'
 import type { ModelView, ModuleView } from '../domain/views.ts'
 import type { EngineCapabilities } from '../engines/engine.ts'
 import { liveStates, type ModuleState } from '../lifecycle/state.ts'
-import { findModel, findModule } from './model-routes.ts'
+import { findModel, findModule, noSuchModel } from './model-routes.ts'
 import type { ModuleRecord, Supervisor } from './supervisor.ts'
-import { modelView, moduleView } from './views.ts'
+import { modelView, moduleView, securityOf } from './views.ts'
 
 /** What a user does to modules and models: changes of desired state, and explicit loads. */
 
@@ -41,7 +41,7 @@ export function createModuleService(options: ModuleServiceOptions) {
       replicas: [],
       models: [],
       ...(error ? { error: error.toBody() } : {}),
-      security: { score: 100, findings: [] },
+      security: securityOf(capabilities()),
     }
   }
 
@@ -121,8 +121,7 @@ export function createModelService({ supervisor }: { readonly supervisor: Superv
     const model = desired.aliases.get(name) ?? name
     const definition = desired.models.get(model)
     const error = desired.modelErrors.get(name)
-    if (!definition)
-      throw error ?? new BerthError('MODEL_NOT_FOUND', `There is no model ${name}; see: berth models`, { model: name })
+    if (!definition) throw error ?? noSuchModel(name, desired.models.keys())
     const record = supervisor.records.get(definition.module)
     if (record?.writer && !error) return modelView(definition, record.writer.state)
     const missing = new BerthError('MODULE_NOT_FOUND', `Its module ${definition.module} is not there (yet).`, {
@@ -144,10 +143,12 @@ export function createModelService({ supervisor }: { readonly supervisor: Superv
   return {
     get,
     list: (): readonly ModelView[] => {
-      const names = new Set([...supervisor.desired.models.keys(), ...supervisor.desired.modelErrors.keys()])
-      return [...names]
-        .sort()
-        .map((name) => (supervisor.desired.models.has(name) ? get(name) : unserved(supervisor, name)))
+      const { models, aliases, modelErrors } = supervisor.desired
+      const names = new Set([...models.keys(), ...aliases.keys(), ...modelErrors.keys()])
+      return [...names].sort().map((name) => {
+        if (models.has(aliases.get(name) ?? name)) return { ...get(name), name }
+        return unserved(supervisor, name)
+      })
     },
 
     /** Without `wait` the load goes on after the answer; its failure shows in the module's error. */

@@ -2,7 +2,7 @@ import type { BerthError } from '../domain/errors.ts'
 import type { ModelDefinition, ModuleManifest } from '../domain/manifest.ts'
 import { bestState, type ReplicaState } from '../domain/replica.ts'
 import type { EnvironmentView, ModelView, ModuleView, ReplicaView, SecurityView } from '../domain/views.ts'
-import type { EngineCapabilities } from '../engines/engine.ts'
+import type { EngineCapabilities, Weakness } from '../engines/engine.ts'
 import { isLive, type ModuleState, type Replica } from '../lifecycle/state.ts'
 
 /** From a writer's state to the shapes of the API. Reading only. */
@@ -86,13 +86,19 @@ function environmentView({ preparation }: Readonly<ModuleState>): EnvironmentVie
 
 /** 100 less what the engine and the module's own manifest open. */
 export function securityView(manifest: ModuleManifest, capabilities: EngineCapabilities): SecurityView {
-  const findings = capabilities.weaknesses.map(({ points, finding }) => ({ points, finding }))
-  if (manifest.network === 'egress')
-    findings.push({ points: 15, finding: 'it may reach other machines (network: egress)' })
-  if (manifest.calls.length > 0)
-    findings.push({ points: 5, finding: `it may call other models (${manifest.calls.join(', ')})` })
-  const taken = findings.reduce((sum, { points }) => sum + points, 0)
-  return { score: Math.max(0, 100 - taken), findings: findings.map(({ finding }) => finding) }
+  const own: Weakness[] = []
+  if (manifest.network === 'egress') own.push({ points: 15, finding: 'it may reach other machines (network: egress)' })
+  if (manifest.calls.length > 0) {
+    own.push({ points: 5, finding: `it may call other models (${manifest.calls.join(', ')})` })
+  }
+  return securityOf(capabilities, own)
+}
+
+/** What the engine alone gives, where there is no manifest to look at. */
+export function securityOf(capabilities: EngineCapabilities, own: readonly Weakness[] = []): SecurityView {
+  const weaknesses = [...capabilities.weaknesses, ...own]
+  const taken = weaknesses.reduce((sum, { points }) => sum + points, 0)
+  return { score: Math.max(0, 100 - taken), findings: weaknesses.map(({ finding }) => finding) }
 }
 
 export function modelView(definition: ModelDefinition, state: Readonly<ModuleState>): ModelView {

@@ -41,8 +41,8 @@ export function assertSupported(module: string, base: ModuleBase): void {
 }
 
 /**
- * The devices for a request: those with the fewest holders. None where the request is optional and there are too few;
- * throws GPU_UNAVAILABLE where it is not.
+ * The devices for a request: those with the fewest holders. None where there is no GPU at all, or too few for an optional
+ * request; throws GPU_UNAVAILABLE where there are some, and too few.
  */
 export function chooseGpus(
   module: string,
@@ -55,7 +55,7 @@ export function chooseGpus(
     const byHolders = [...devices].sort((a, b) => holders(a.id) - holders(b.id))
     return byHolders.slice(0, request.count).map((device) => device.id)
   }
-  if (request.optional) return []
+  if (request.optional || devices.length === 0) return []
   throw new BerthError(
     'GPU_UNAVAILABLE',
     `Module ${module} asks for ${request.count} GPU(s), and this machine has ${devices.length}`,

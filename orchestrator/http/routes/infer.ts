@@ -9,6 +9,7 @@ import type { App } from '../app.ts'
 import { sendError } from '../errors.ts'
 import { ReplyStream, serverTiming } from '../reply-stream.ts'
 import { requestId } from '../request-id.ts'
+import { errorAnswers } from '../schemas.ts'
 
 const Config = Type.Record(Type.String(), Type.Unknown(), { description: 'Passed to the module as UserConfig.' })
 const Parameters = Type.Record(Type.String(), Type.Unknown(), {
@@ -39,6 +40,39 @@ const RpcInferBody = Type.Object(
 const description =
   'Answers a stream of frames, one JSON a line (NDJSON), or as SSE with `Accept: text/event-stream`: any number of `{"chunk":...}`, then `{"done":true,...}` or `{"error":...}`. With `"stream": false`: one JSON.'
 
+const answers = {
+  200: Type.Object(
+    {
+      response: Type.Object({
+        text: Type.Optional(Type.String()),
+        files: Type.Optional(Type.Array(Type.Unknown())),
+        extra: Type.Optional(Parameters),
+      }),
+      warnings: Type.Array(Type.Unknown()),
+      errors: Type.Array(Type.Unknown()),
+      conversation: Type.Optional(Type.Array(Type.Unknown())),
+    },
+    {
+      description:
+        'With `"stream": false` this; otherwise a stream of frames, `application/x-ndjson` or `text/event-stream`.',
+    },
+  ),
+  ...errorAnswers(
+    'MODEL_NOT_FOUND',
+    'MODULE_NOT_FOUND',
+    'MODULE_DISABLED',
+    'MODULE_BUSY',
+    'REQUIREMENTS_FAILED',
+    'LOAD_FAILED',
+    'INFERENCE_FAILED',
+    'WORKLOAD_EXITED',
+    'OUT_OF_MEMORY',
+    'SHUTTING_DOWN',
+    'LOAD_TIMEOUT',
+    'INFERENCE_TIMEOUT',
+  ),
+}
+
 /** The routes that stream inference; everything else of a request is checked before the dispatcher sees it. */
 export function inferRoutes(app: App, { dispatcher }: { readonly dispatcher: Dispatcher }): void {
   app.post(
@@ -51,6 +85,7 @@ export function inferRoutes(app: App, { dispatcher }: { readonly dispatcher: Dis
         tags: ['inference'],
         params: Type.Object({ name: Type.String() }),
         body: InferBody,
+        response: answers,
       },
     },
     (request, reply) => {
@@ -75,6 +110,7 @@ export function inferRoutes(app: App, { dispatcher }: { readonly dispatcher: Dis
         tags: ['inference'],
         params: Type.Object({ id: Type.String() }),
         body: RpcInferBody,
+        response: answers,
       },
     },
     (request, reply) => {
