@@ -2,6 +2,8 @@
  * The composition root, the only file that knows every room: makes the parts, joins them, and takes them apart again.
  */
 import { performance } from 'node:perf_hooks'
+import { createFileDigests } from './catalog/files.ts'
+import { readModuleFolder } from './catalog/module-folder.ts'
 import { manifestSchema } from './catalog/module-yaml.ts'
 import { createCatalogWatcher } from './catalog/watcher.ts'
 import type { Config } from './config/config.ts'
@@ -202,6 +204,12 @@ async function compose(
     desired,
     inspectImage,
     exists: (id) => supervisor.records.has(id),
+    check: (folder) =>
+      readModuleFolder(folder, {
+        digests: createFileDigests(),
+        settings: current.moduleSettings,
+        defaults: { queue: current.queue },
+      }),
     scan: (extraFolders) => catalog.update({ extraFolders }),
     now: () => new Date(),
   })
@@ -249,6 +257,8 @@ async function compose(
       const writer = supervisor.records.get(id)?.writer
       await added.remove(id)
       await writer?.until((state) => state.replicas.size === 0, signal)
+      // Added again meanwhile: what there is of it is in use.
+      if (supervisor.records.has(id)) return
       await engine.forget(id)
       await moduleLogs.remove(id)
       metrics.forget(id)

@@ -30,6 +30,8 @@ export interface Scanner {
 interface Folder {
   /** What the entry was read from; undefined while it waits for its first reading. */
   accepted?: { readonly signature: string; readonly input: ScanInput; readonly entry: CatalogEntry }
+  /** It was named by its path: then a user, not a copy under way, decides when it is there. */
+  named?: boolean
   /** What was seen since, when first and when last it looked different. */
   pending?: { readonly signature: string; readonly first: number; readonly last: number }
 }
@@ -40,6 +42,7 @@ const gone = 'gone'
 /**
  * `settleMs`: a folder that changes is read once it has stayed the same for that long, so that half-copied folders are
  * not taken for modules and edits in quick succession count once; one that never rests is read after `settleLimitMs`.
+ * Folders that are named by their path come and go at once.
  */
 export function createScanner({ settleMs, settleLimitMs }: { settleMs: number; settleLimitMs: number }): Scanner {
   const digests = createFileDigests()
@@ -79,10 +82,14 @@ export function createScanner({ settleMs, settleLimitMs }: { settleMs: number; s
       const found = await moduleFolders(input.modulesFolder)
       if (found instanceof BerthError) return { entries: last, unsettled: false, problem: found }
       const paths = new Set([...found, ...input.extraFolders])
-      for (const path of paths) await visit(path, input, now, settled)
+      const named = new Set(input.extraFolders)
+      for (const path of paths) await visit(path, input, now, settled || (named.has(path) && !folders.has(path)))
       for (const [path, folder] of folders) {
-        if (paths.has(path)) continue
-        if (folder.accepted !== undefined && !rest(folder, gone, now, settled)) continue
+        if (paths.has(path)) {
+          folder.named = named.has(path)
+          continue
+        }
+        if (folder.accepted !== undefined && !folder.named && !rest(folder, gone, now, settled)) continue
         folders.delete(path)
         digests.forget(path)
       }

@@ -41,12 +41,7 @@ export function parseJsonAsWritten(text: string): Json {
 
 /** `value` itself where it says all that `source` (a JSON number) says, else the raw number. */
 export function numberAsWritten(value: number, source: string): Json {
-  const float = /[.eE]/.test(source)
-  return float
-    ? Number.isInteger(value)
-      ? rawNumber(source)
-      : value
-    : Number.isSafeInteger(value)
-      ? value
-      : rawNumber(source)
+  // A float beyond a number's range (`1e999`) would be written out as null.
+  const says = /[.eE]/.test(source) ? Number.isFinite(value) && !Number.isInteger(value) : Number.isSafeInteger(value)
+  return says ? value : rawNumber(source)
 }

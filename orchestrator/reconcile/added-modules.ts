@@ -1,5 +1,5 @@
-import { stat } from 'node:fs/promises'
-import { resolve } from 'node:path'
+import { realpath, stat } from 'node:fs/promises'
+import { dirname, resolve } from 'node:path'
 import type { CatalogEntry } from '../catalog/catalog.ts'
 import { type ImageFacts, manifestFromImage } from '../catalog/image.ts'
 import type { Config } from '../config/config.ts'
@@ -17,6 +17,8 @@ export interface AddedModulesOptions {
   readonly inspectImage: (reference: string, signal: AbortSignal) => Promise<ImageFacts>
   /** Is there a module of this id? */
   readonly exists: (id: string) => boolean
+  /** Rejects with why a folder is no module; nothing is watched or listed for it. */
+  readonly check: (folder: string) => Promise<unknown>
   /** Reads the modules folder and these folders; resolves with what they hold. */
   readonly scan: (extraFolders: readonly string[]) => Promise<readonly CatalogEntry[]>
   readonly now: () => Date
@@ -26,6 +28,8 @@ const imageReference = /^[a-z0-9]+(?:[._:/-]+[a-zA-Z0-9]+|@sha256:[0-9a-f]{64})*
 
 export class AddedModules {
   readonly #options: AddedModulesOptions
+  /** Changes of the list of folders, one after the other: each scan is told the whole list. */
+  #turn: Promise<unknown> = Promise.resolve()
 
   constructor(options: AddedModulesOptions) {
     this.#options = options
@@ -37,7 +41,7 @@ export class AddedModules {
       const message = `Modules can't be added from ${source} yet; clone it and add the folder's path.`
       throw new BerthError('REQUEST_INVALID', message, { field: 'source' })
     }
-    if (/^[./~]/.test(source)) return this.#addFolder(resolve(source))
+    if (/^[./~]/.test(source)) return this.#inTurn(() => this.#addFolder(resolve(source)))
     if (!imageReference.test(source)) {
       const message = `\`${source}\` is neither an image reference nor a path (which begins with / or ./).`
       throw new BerthError('REQUEST_INVALID', message, { field: 'source' })
@@ -68,12 +72,17 @@ export class AddedModules {
   }
 
   async #addFolder(path: string): Promise<string> {
-    const { store, scan, exists, now } = this.#options
+    const { config, store, check, scan, exists, now } = this.#options
     const found = await stat(path).catch(() => undefined)
     if (!found?.isDirectory()) {
       const message = `${path} is no folder on the machine where Berth runs.`
       throw new BerthError('REQUEST_INVALID', message, { field: 'source' })
     }
+    if ((await realpath(dirname(path))) === (await realpath(config().modules).catch(() => undefined))) {
+      const message = `${path} is in the modules folder: what is there is a module already, nothing has to be added.`
+      throw new BerthError('REQUEST_INVALID', message, { field: 'source' })
+    }
+    await check(path)
     const before = this.extraFolders()
     const entries = await scan([...before, path])
     const entry = entries.find(({ source }) => source.kind === 'folder' && source.path === path)
@@ -96,7 +105,17 @@ export class AddedModules {
   }
 
   /** Forgets an added module; no folder of a user is ever deleted. */
-  async remove(id: string): Promise<void> {
+  remove(id: string): Promise<void> {
+    return this.#inTurn(() => this.#remove(id))
+  }
+
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const done = this.#turn.then(work)
+    this.#turn = done.catch(() => {})
+    return done
+  }
+
+  async #remove(id: string): Promise<void> {
     const { store, desired, scan } = this.#options
     const added = store.modules.list().find((module) => module.id === id)
     if (!added) {

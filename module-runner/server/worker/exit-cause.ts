@@ -16,7 +16,7 @@ const known: Partial<Record<NodeJS.Signals, string>> = {
   SIGILL: 'an instruction that this processor does not have: a Python package was built for another processor',
   SIGBUS: 'a bus error; shared memory may be too small',
   SIGFPE: 'an arithmetic error in native code',
-  SIGKILL: 'somebody killed it',
+  SIGKILL: 'somebody killed it, or it closed its connection to the runner',
 }
 
 export function exitError(module: string, exit: WorkerExit): RunnerError {

@@ -51,6 +51,14 @@ describe('a folder that is being copied', () => {
   })
 })
 
+test('a folder that is named by its path is there at once, and at once no longer', async () => {
+  const scanner = createScanner({ settleMs: 300, settleLimitMs: 5_000 })
+  const path = join(tempFolder({ 'x/service.py': '' }), 'x')
+  const input = { modulesFolder: tempFolder(), extraFolders: [path], settings: {}, defaults: {} }
+  expect((await scanner.scan(input, 0, false)).entries.map(({ id }) => id)).toEqual(['x'])
+  expect(await scanner.scan({ ...input, extraFolders: [] }, 1, false)).toEqual({ entries: [], unsettled: false })
+})
+
 test('an edit keeps the entry as it was until the folder rests', async () => {
   const modules = tempFolder({ 'a/service.py': '' })
   const at = scanning(modules)
