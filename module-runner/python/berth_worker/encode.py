@@ -9,7 +9,7 @@ import json
 import math
 from json.encoder import encode_basestring, encode_basestring_ascii
 
-from .errors import WorkerError
+from .errors import UnfitError
 from .frames import CHUNK, CHUNK_WITH_FILES, DONE, DONE_WITH_FILES, ERROR, MAX_BODY, FrameTooLarge, frame, pack_length
 
 TYPE_CHECKING = False
@@ -49,7 +49,7 @@ class Encoder:
         self._encode_ascii = json.JSONEncoder(ensure_ascii=True, **options).encode
 
     def chunk(self, item: dict[str, Any]) -> list[Any]:
-        """The frame of any yield, in pieces. Raises WorkerError that names what can't be sent."""
+        """The frame of any yield, in pieces. Raises UnfitError that names what can't be sent."""
         response: dict[str, Any] = {}
         text = item.get("text")
         if text is not None:
@@ -120,11 +120,10 @@ class Encoder:
 
 
 def require_dict(item: Any) -> dict[str, Any]:
-    """The yield itself when it is a dict; else raises WorkerError that names what was yielded."""
+    """The yield itself when it is a dict; else raises UnfitError that names what was yielded."""
     if isinstance(item, dict):
         return item
-    raise WorkerError(
-        "INFERENCE_FAILED",
+    raise UnfitError(
         f"SERVICE_INFERENCE yielded {_shown(item)}; each yield has to be a dict with text, files, extra, warnings, errors",
     )
 
@@ -141,17 +140,17 @@ def _list(key: str, value: Any) -> list[Any]:
     raise _unfit(key, value, "has to be a list")
 
 
-def _unfit(key: str, value: Any, what: str) -> WorkerError:
-    return WorkerError("INFERENCE_FAILED", f"SERVICE_INFERENCE yielded {key!r} as {_shown(value)}; it {what}")
+def _unfit(key: str, value: Any, what: str) -> UnfitError:
+    return UnfitError(f"SERVICE_INFERENCE yielded {key!r} as {_shown(value)}; it {what}")
 
 
-def _explained(source: Any, reason: BaseException) -> WorkerError:
+def _explained(source: Any, reason: BaseException) -> UnfitError:
     where = _find_unfit(source, "", 0)
     if where is None:
         detail = "nested too deeply" if isinstance(reason, RecursionError) else str(reason)
-        return WorkerError("INFERENCE_FAILED", f"what SERVICE_INFERENCE yielded can't be sent as JSON: {detail}")
+        return UnfitError(f"what SERVICE_INFERENCE yielded can't be sent as JSON: {detail}")
     path, what = where
-    return WorkerError("INFERENCE_FAILED", f"SERVICE_INFERENCE yielded {what} at {path}, which JSON can't carry")
+    return UnfitError(f"SERVICE_INFERENCE yielded {what} at {path}, which JSON can't carry")
 
 
 def _find_unfit(value: Any, path: str, depth: int) -> Optional[tuple[str, str]]:

@@ -26,6 +26,13 @@ class WorkerError(Exception):
         self.details = details or {}
 
 
+class UnfitError(WorkerError):
+    """SERVICE_INFERENCE gave something that can't be sent."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("INFERENCE_FAILED", message)
+
+
 def wire_error(code: str, message: str, details: Optional[dict[str, Any]] = None) -> dict[str, Any]:
     error: dict[str, Any] = {
         "code": code,
@@ -38,13 +45,19 @@ def wire_error(code: str, message: str, details: Optional[dict[str, Any]] = None
     return error
 
 
-def from_exception(exception: BaseException, code: str, what: str) -> dict[str, Any]:
-    """The wire form of an exception that module code raised; ``what`` says what Berth was doing."""
+def from_exception(exception: BaseException, code: str, what: str, about: dict[str, Any]) -> dict[str, Any]:
+    """
+    The wire form of an exception that module code raised; ``what`` says what Berth was doing, ``about`` names the
+    module and what else it was about.
+    """
+    if isinstance(exception, UnfitError):
+        return wire_error(exception.code, f"{what}: {exception.args[0]}", about)
     if isinstance(exception, WorkerError):
-        return wire_error(exception.code, exception.args[0], exception.details)
+        return wire_error(exception.code, exception.args[0], {**about, **exception.details})
     if is_out_of_memory(exception):
         code = "OUT_OF_MEMORY"
-    return wire_error(code, f"{what}: {describe(exception)}", {"traceback": traceback_of(exception)})
+    details = {**about, **_place(exception), "traceback": traceback_of(exception)}
+    return wire_error(code, f"{what}: {describe(exception)}", details)
 
 
 def describe(exception: BaseException) -> str:
@@ -57,6 +70,13 @@ def describe(exception: BaseException) -> str:
     if isinstance(exception, SystemExit):
         return f"the module called sys.exit({text})"
     return f"{name}: {text}" if text else name
+
+
+def _place(exception: BaseException) -> dict[str, Any]:
+    """Where a file can't be read as Python."""
+    if not isinstance(exception, SyntaxError) or exception.filename is None:
+        return {}
+    return {"file": exception.filename, "line": exception.lineno}
 
 
 def is_out_of_memory(exception: BaseException) -> bool:

@@ -23,7 +23,7 @@ class ServiceModule:
     def __init__(self, configuration: dict[str, Any]) -> None:
         self.id: str = configuration["id"]
         self.models: dict[str, dict[str, Any]] = configuration["models"]
-        self._entry: str = configuration["entry"]
+        self.entry: str = configuration["entry"]
         self._folder: str = os.path.abspath(configuration["modulePath"])
         self._data: str = os.path.abspath(configuration["dataPath"])
         self._service_configuration = configuration.get("serviceConfiguration")
@@ -36,17 +36,17 @@ class ServiceModule:
         directory = working_directory(self._data, self.id, self._folder)
         os.chdir(directory)
         finder = imports.install(self.id, self._folder, directory)
-        path = os.path.join(self._folder, self._entry)
+        path = os.path.join(self._folder, self.entry)
         if not os.path.isfile(path):
-            raise WorkerError("LOAD_FAILED", f"module {self.id} has no file {self._entry}", {"file": self._entry})
+            raise WorkerError("LOAD_FAILED", f"module {self.id} has no file {self.entry}", {"file": self.entry})
         module = _run_file(self.id, path, finder)
         missing = [name for name in REQUIRED if not callable(getattr(module, name, None))]
         if missing:
             raise WorkerError(
                 "LOAD_FAILED",
-                f"module {self.id}: {self._entry} does not define {', '.join(missing)} as callable; a service module "
+                f"module {self.id}: {self.entry} does not define {', '.join(missing)} as callable; a service module "
                 f"needs {', '.join(REQUIRED)}",
-                {"missing": missing, "file": self._entry},
+                {"missing": missing, "file": self.entry},
             )
         setattr(module, "ServiceConfiguration", self._service_configuration)
         setattr(module, "ServerConfiguration", self._server_configuration)

@@ -117,7 +117,8 @@ class Slot:
         except BaseException as exception:  # sys.exit and KeyboardInterrupt of a module too: an error, not our end
             process.end_forked_child()
             what = f"module {self._service.id}: inference of model {model!r} failed"
-            self._send(error_frame(from_exception(exception, "INFERENCE_FAILED", what)))
+            about = {"module": self._service.id, "model": model}
+            self._send(error_frame(from_exception(exception, "INFERENCE_FAILED", what, about)))
         finally:
             self._close(items)
         return True

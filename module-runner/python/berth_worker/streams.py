@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 
-from .errors import WorkerError
+from .errors import UnfitError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,8 +32,7 @@ def as_iterator(result: Any) -> Iterator[Any]:
         return result
     if isinstance(result, (list, tuple)):
         return iter(result)
-    raise WorkerError(
-        "INFERENCE_FAILED",
+    raise UnfitError(
         f"SERVICE_INFERENCE returned {type(result).__name__}; it has to be a generator, or return one, or None",
     )
 

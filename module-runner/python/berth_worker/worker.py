@@ -71,13 +71,17 @@ class Worker:
         except BaseException as exception:  # sys.exit at import is the module's failure, not the worker's end
             process.end_forked_child()
             what = f"module {self._service.id} can't be imported"
-            self._failure = from_exception(exception, "LOAD_FAILED", what)
+            self._failure = from_exception(exception, "LOAD_FAILED", what, self._about(self._service.entry))
             self._import_ended.set()
             self._channel.send(STATUS, {"state": "failed", "error": self._failure})
             return
         process.end_forked_child()
         self._import_ended.set()
         self._channel.send(STATUS, {"state": "imported"})
+
+    def _about(self, file: Optional[str]) -> dict[str, Any]:
+        """What the details of an error name."""
+        return {"module": self._service.id} if file is None else {"module": self._service.id, "file": file}
 
     def _import_failure(self) -> Optional[dict[str, Any]]:
         if not self._import_ended.is_set():
@@ -123,7 +127,7 @@ class Worker:
     def _refuse(self, body: bytearray, reason: Exception) -> None:
         """Answers a message that can't be parsed, if only its id can be found."""
         found = _ID.match(body)
-        error = from_exception(reason, "REQUEST_INVALID", "the request can't be read")
+        error = from_exception(reason, "REQUEST_INVALID", "the request can't be read", self._about(None))
         if found is None:
             calls.log("error", error["message"])
         else:
@@ -137,7 +141,7 @@ class Worker:
         try:
             answer: dict[str, Any] = {"id": job_id, "ok": {verb: act()}}
         except BaseException as exception:  # sys.exit in a load is the load's failure, not the worker's end
-            answer = {"id": job_id, "error": from_exception(exception, "LOAD_FAILED", what)}
+            answer = {"id": job_id, "error": from_exception(exception, "LOAD_FAILED", what, self._about(None))}
         process.end_forked_child()
         self._channel.send(ANSWER, answer)
 
