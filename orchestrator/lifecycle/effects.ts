@@ -38,6 +38,11 @@ export interface Effects {
     models: readonly string[],
     signal: AbortSignal,
   ): Promise<readonly string[]>
+  /**
+   * Why the workload of a runner that answers no more has ended: the engine may learn of it a moment later, which is
+   * waited for. Undefined where it still runs or nobody knows. Never rejects.
+   */
+  whyEnded(definition: ModuleDefinition, workload: Workload): Promise<BerthError | undefined>
   /** The last lines that a workload wrote, as far as they can be had. Never rejects. */
   lastLines(workload: Workload): Promise<readonly string[]>
   /** Resolves when it is gone. Retries while the engine can't be reached. */

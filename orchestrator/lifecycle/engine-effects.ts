@@ -24,6 +24,8 @@ const linesTold = 20
 /** How often a starting runner is asked, and how often a stop is tried again while the engine can't be reached. */
 const askEveryMs = { first: 10, longest: 250 }
 const stopRetryMs = 2_000
+/** How often the engine is asked whether a workload whose runner is gone has ended. */
+const endLooks = { count: 10, everyMs: 100 }
 
 export function engineEffects(options: EngineEffectsOptions): Effects {
   const { engine, instance, nextGeneration } = options
@@ -82,6 +84,16 @@ export function engineEffects(options: EngineEffectsOptions): Effects {
         return new BerthError('LOAD_TIMEOUT', message, { module: id, models })
       })
       return limit.race(client.offload(models, limit.signal))
+    },
+
+    async whyEnded({ manifest }, workload) {
+      for (let look = 0; look < endLooks.count; look += 1) {
+        if (look > 0) await delay(endLooks.everyMs, undefined, { ref: false })
+        const error = await throwIfEnded(engine, manifest.id, workload.id).catch((reason: unknown) => reason)
+        if (error === undefined) continue
+        return error instanceof BerthError && error.code !== 'ENGINE_UNAVAILABLE' ? error : undefined
+      }
+      return undefined
     },
 
     lastLines: (workload) => lastLines(engine, workload.id),

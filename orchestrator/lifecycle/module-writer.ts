@@ -539,8 +539,16 @@ export class ModuleWriter {
           this.post({ type: 'condemn', ...ref, error: health.error ?? failedRunner(this.#state.id) })
         else this.post({ type: 'health', ...ref, models: health.models })
       },
-      (error: unknown) => this.post({ type: 'condemn', ...ref, error: toBerthError(error) }),
+      async (error: unknown) => this.post({ type: 'condemn', ...ref, error: await this.#explain(replica, error) }),
     )
+  }
+
+  /** A runner that is gone has often taken its workload's exit code with it: that says more than a refused connection. */
+  async #explain(replica: Replica, error: unknown): Promise<BerthError> {
+    const reason = toBerthError(error)
+    const { workload } = replica
+    if (reason.code !== 'RUNNER_UNREACHABLE' || !workload) return reason
+    return (await this.#effects.whyEnded(this.#state.definition, workload)) ?? reason
   }
 
   #load(replica: Replica, models: Readonly<Record<string, JsonObject>>, operation: Operation | undefined): void {
@@ -558,11 +566,13 @@ export class ModuleWriter {
         this.post({ type: 'loaded', ...ref, models: loaded })
         if (operation) this.#takeOperation(operation)?.resolve(loaded)
       },
-      (error: unknown) => {
+      async (error: unknown) => {
         if (handles.abort.signal.aborted) return
-        const reason = toBerthError(error)
-        this.post({ type: 'load-failed', ...ref, models: names, error: reason })
+        const reason = await this.#explain(replica, error)
+        if (handles.abort.signal.aborted) return
+        // The suspicion comes first: the next load must not begin on a worker that may be stuck.
         if (reason.code !== 'LOAD_FAILED') this.post({ type: 'suspect', ...ref })
+        this.post({ type: 'load-failed', ...ref, models: names, error: reason })
         if (operation) this.#takeOperation(operation)?.reject(reason)
       },
     )
@@ -585,8 +595,8 @@ export class ModuleWriter {
       (error: unknown) => {
         if (handles.abort.signal.aborted) return
         const reason = toBerthError(error)
-        this.post({ type: 'offload-failed', ...ref, models: names, error: reason })
         this.post({ type: 'suspect', ...ref })
+        this.post({ type: 'offload-failed', ...ref, models: names, error: reason })
         if (operation) this.#takeOperation(operation)?.reject(reason)
       },
     )

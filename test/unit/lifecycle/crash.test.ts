@@ -209,6 +209,19 @@ describe('a lease given back as lost', () => {
     expect(rig.replica).toMatchObject({ state: 'ready', generation: 2 })
   })
 
+  it('says how the workload has ended where that is why nothing answers', async () => {
+    const rig = createRig()
+    await rig.ready()
+    const first = rig.acquire()
+    await settled()
+    first.granted?.release('lost')
+    await settled()
+    rig.effects.ended = new BerthError('WORKLOAD_EXITED', 'exit code 3')
+    await rig.failing('health', new BerthError('RUNNER_UNREACHABLE', 'refused'))
+    await rig.stopped()
+    expect(rig.replica?.error).toBe(rig.effects.ended)
+  })
+
   it('of a runner that has failed without a reason replaces it', async () => {
     const rig = createRig()
     await rig.ready()

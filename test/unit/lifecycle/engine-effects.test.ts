@@ -122,6 +122,26 @@ describe('a start', () => {
   })
 })
 
+describe('a runner that answers no more', () => {
+  it('is explained by the end of its workload, also where the engine learns of it late', async () => {
+    const definition = defined()
+    const { effects, started, world } = createEffects()
+    const { workload } = await started(definition)
+    const why = effects.whyEnded(definition, workload)
+    await new Promise((resolve) => setImmediate(resolve))
+    await world.end(workload.id, { code: 3 })
+    expect(await why).toMatchObject({ code: 'WORKLOAD_EXITED', details: { exitCode: 3 } })
+  })
+
+  it('is not explained by an engine that is away', async () => {
+    const definition = defined()
+    const { effects, started, world } = createEffects()
+    const { workload } = await started(definition)
+    world.unreachable = true
+    expect(await effects.whyEnded(definition, workload)).toBeUndefined()
+  })
+})
+
 describe('a preparation', () => {
   it('reports its progress and answers the environment', async () => {
     const { effects } = createEffects({ install: async (line) => line('Installing numpy') })

@@ -87,6 +87,11 @@ export class RecordingEffects implements Effects {
   /** What `lastLines` tells. */
   lines: readonly string[] = []
 
+  /** What `whyEnded` tells. */
+  ended: BerthError | undefined
+
+  whyEnded: Effects['whyEnded'] = () => Promise.resolve(this.ended)
+
   lastLines: Effects['lastLines'] = () => Promise.resolve(this.lines)
 
   stop: Effects['stop'] = (_definition, { id, generation }, _workload, graceMs) =>

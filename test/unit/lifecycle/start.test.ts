@@ -278,6 +278,31 @@ describe('a failed load', () => {
     expect(next.granted).toBeDefined()
   })
 
+  it('that took too long keeps the next load back as well', async () => {
+    const rig = createRig({ models: { m: {}, other: {} } })
+    rig.acquire()
+    const other = rig.acquire('other')
+    await rig.prepared()
+    await rig.started()
+    await rig.answering()
+    await rig.failing('load', new BerthError('LOAD_TIMEOUT', 'too long'))
+    expect(rig.effects.count('load')).toBe(1)
+    await rig.healthy([])
+    await rig.loaded()
+    expect(other.granted).toBeDefined()
+  })
+
+  it('whose workload has ended says how', async () => {
+    const rig = createRig()
+    const asked = rig.acquire()
+    await rig.prepared()
+    await rig.started()
+    await rig.answering()
+    rig.effects.ended = new BerthError('OUT_OF_MEMORY', 'it ran out of memory')
+    await rig.failing('load', new BerthError('RUNNER_UNREACHABLE', 'broke'))
+    expect(asked.error).toBe(rig.effects.ended)
+  })
+
   it('is what an answer amounts to that does not name the model', async () => {
     const rig = createRig()
     const asked = rig.acquire()
