@@ -2,7 +2,7 @@ import { type Berth, benchModule, startBerth } from './berth.ts'
 import type { BenchOptions } from './comparison.ts'
 import { type FastApi, startFastApi } from './peers/fastapi.ts'
 import { inTurns, median } from './statistics.ts'
-import { type LoadResult, load } from './wrk.ts'
+import { type LoadResult, load, warmUpSeconds } from './wrk.ts'
 
 /** Streams of the no-op module through Berth (orchestrator, runner, worker) and through FastAPI, in turns. */
 export interface Streams {
@@ -60,7 +60,7 @@ async function measure(
     plain: (time: number) => load({ url: urls.plain, body, seconds: time, charge: { uvicorn: fastApi.pid } }),
     async: (time: number) => load({ url: urls.async, body, seconds: time, charge: { uvicorn: fastApi.pid } }),
   }
-  for (const measureOne of Object.values(subjects)) await measureOne(2)
+  for (const measureOne of Object.values(subjects)) await measureOne(warmUpSeconds)
   const results = await inTurns(
     {
       berth: () => subjects.berth(seconds),

@@ -24,6 +24,8 @@ export interface LoadResult {
 }
 
 export const connections = 16
+/** Before a measurement: both sides compile what is hot. */
+export const warmUpSeconds = 5
 const run = promisify(execFile)
 
 /** Throws when any answer was not a 200. */

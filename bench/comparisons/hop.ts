@@ -4,7 +4,7 @@ import type { BenchOptions, Comparison, Row } from '../comparison.ts'
 import { type Nginx, startNginx } from '../peers/nginx.ts'
 import { createProbe, type Probe } from '../probe.ts'
 import { inTurns, median } from '../statistics.ts'
-import { load } from '../wrk.ts'
+import { load, warmUpSeconds } from '../wrk.ts'
 
 /** What the orchestrator costs as a hop: against nginx to the same runner, and against the runner itself. */
 const probesARound = 300
@@ -38,8 +38,8 @@ async function throughput(berth: Berth, nginx: Nginx, { seconds, rounds }: Bench
     })
   const peer = (time: number) =>
     load({ url: `${nginx.url}/infer`, body: runnerBody, seconds: time, charge: { nginx: nginx.pid, runner, worker } })
-  await own(2)
-  await peer(2)
+  await own(warmUpSeconds)
+  await peer(warmUpSeconds)
   const results = await inTurns({ own: () => own(seconds), peer: () => peer(seconds) }, rounds)
   const berthResult = middle(results.own ?? [])
   const nginxResult = middle(results.peer ?? [])

@@ -1,5 +1,5 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { tmpdir, userInfo } from 'node:os'
 import { join } from 'node:path'
 import { Missing } from '../comparison.ts'
 import { childrenOf } from '../processes.ts'
@@ -35,9 +35,12 @@ export async function startNginx(runner: { readonly socket: string; readonly tok
 }
 
 function configuration(folder: string, port: number, { socket, token }: { socket: string; token: string }): string {
+  // Started by root, its worker would become somebody who may not enter the folder of the runner's socket.
+  const owner = userInfo().uid === 0 ? 'user root;' : ''
   const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi']
   return `
 daemon off;
+${owner}
 worker_processes 1;
 pid ${folder}/nginx.pid;
 events { worker_connections 1024; }
