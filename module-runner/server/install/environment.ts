@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url'
 import type { EnvironmentMarker, InstallOrder } from '../../protocol.ts'
 import type { LogSink } from '../log-output.ts'
 import { diskFull, diskFullMessage, InstallError } from './failure.ts'
+import { hasNoRoom } from './folder.ts'
 import type { Outcome, Programs } from './program.ts'
 import { progressOf } from './progress.ts'
 import type { Python } from './python.ts'
@@ -50,6 +51,8 @@ async function makeEnvironment(options: EnvironmentOptions): Promise<void> {
   if (uv === undefined) {
     const made = await run(options, [python.path, '-m', 'venv', ...base, folder])
     if (made.ok) return
+    // Python's own program does not say that the disk was full.
+    if (await hasNoRoom(order.folder)) throw new InstallError(diskFullMessage, made.lines)
     throw failed(
       `${python.path} can't make an environment; where Debian's Python is used, install python3-venv, or uv`,
       made,

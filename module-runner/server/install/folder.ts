@@ -1,4 +1,4 @@
-import { link, lstat, mkdir, open, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { link, lstat, mkdir, open, readdir, readFile, rename, rm, statfs, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { markerName } from '../../constants.ts'
 import type { EnvironmentMarker } from '../../protocol.ts'
@@ -53,6 +53,15 @@ export async function canLink(cache: string, folder: string): Promise<boolean> {
     await rm(join(cache, probe), { force: true })
     await rm(join(folder, probe), { force: true })
   }
+}
+
+/** No environment fits into less. */
+const leastBytes = 32 * 1024 * 1024
+
+/** Is there no room for an environment on the folder's disk? */
+export async function hasNoRoom(folder: string): Promise<boolean> {
+  const { bavail, bsize } = await statfs(folder).catch(() => ({ bavail: Number.POSITIVE_INFINITY, bsize: 1 }))
+  return bavail * bsize < leastBytes
 }
 
 /** What the files take together, in bytes. */
