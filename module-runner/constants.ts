@@ -34,7 +34,7 @@ export const markerName = 'environment.json'
 
 /**
  * Node options for the runner and the installer, chosen for little memory. The optimising compilers start switched off
- * (their code alone is 9 MB of resident pages); the runner switches them on with the first traffic.
+ * (their code alone is 9 MB of resident pages); the runner switches one on with the first traffic.
  */
 export const runnerNodeFlags: readonly string[] = [
   '--no-opt',

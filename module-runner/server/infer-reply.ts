@@ -1,7 +1,7 @@
 import type { ServerResponse } from 'node:http'
 import { ndjson } from '../constants.ts'
+import type { RunnerContext } from './context.ts'
 import { isRecord, type RunnerError, statusOf } from './errors.ts'
-import type { ModelGate } from './model-gate.ts'
 import { errorLine, sendError, sendErrorLine } from './replies.ts'
 import type { Slot, SlotOutput } from './worker/slot.ts'
 import type { Worker } from './worker/worker.ts'
@@ -14,33 +14,27 @@ export class InferReply implements SlotOutput {
   readonly #response: ServerResponse
   readonly #worker: Worker
   readonly #slot: Slot
-  readonly #gate: ModelGate
   readonly #model: string
+  readonly #context: RunnerContext
   #over = false
 
   /** The caller's leaving is looked at from now on; the gate has counted this inference in. */
-  constructor(
-    response: ServerResponse,
-    worker: Worker,
-    slot: Slot,
-    gate: ModelGate,
-    model: string,
-    onDisconnect: 'cancel' | 'drain',
-  ) {
+  constructor(response: ServerResponse, worker: Worker, slot: Slot, model: string, context: RunnerContext) {
     this.#response = response
     this.#worker = worker
     this.#slot = slot
-    this.#gate = gate
     this.#model = model
+    this.#context = context
     response.on('close', () => {
       if (this.#over) return
-      if (onDisconnect === 'cancel') this.#cancel()
+      if (context.module.onDisconnect === 'cancel') this.#cancel()
       else slot.resume()
     })
   }
 
   write(bytes: Buffer | string, last: boolean): boolean {
     if (last) this.#leave()
+    this.#context.memory.relayed(bytes.length)
     const response = this.#response
     if (response.destroyed) return true
     if (!response.headersSent) {
@@ -64,9 +58,7 @@ export class InferReply implements SlotOutput {
 
   fail(line: Buffer): void {
     this.#leave()
-    const frame: unknown = JSON.parse(line.toString('utf8'))
-    const code = isRecord(frame) && isRecord(frame.error) ? String(frame.error.code) : 'INFERENCE_FAILED'
-    sendErrorLine(this.#response, statusOf(code), line)
+    sendErrorLine(this.#response, statusOf(codeOf(line)), line)
   }
 
   broken(error: RunnerError, midLine: boolean): void {
@@ -77,12 +69,21 @@ export class InferReply implements SlotOutput {
 
   #cancel(): void {
     this.#over = true
-    this.#gate.cancelled(this.#model)
-    this.#worker.cancel(this.#slot, () => this.#gate.leave(this.#model, true))
+    this.#context.gate.cancelled(this.#model)
+    this.#worker.cancel(this.#slot, () => this.#context.gate.leave(this.#model, true))
   }
 
   #leave(): void {
     this.#over = true
-    this.#gate.leave(this.#model, false)
+    this.#context.gate.leave(this.#model, false)
+  }
+}
+
+function codeOf(line: Buffer): string {
+  try {
+    const frame: unknown = JSON.parse(line.toString('utf8'))
+    return isRecord(frame) && isRecord(frame.error) ? String(frame.error.code) : ''
+  } catch {
+    return ''
   }
 }

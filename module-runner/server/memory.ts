@@ -2,20 +2,26 @@ import { setFlagsFromString } from 'node:v8'
 
 /**
  * Keeps an idle runner small and a busy one fast. It starts without V8's optimising compilers (`runnerNodeFlags`); the first
- * traffic switches them on, and memory that a start or a busy time has left behind is given back once it is quiet.
+ * traffic switches the quicker of them on. The other one would make it 5 % faster still and 10 MB larger for good. Memory
+ * that a start or a busy time has left behind is given back once it is quiet.
  */
 export interface MemoryCare {
   /** An inference has begun. */
   used(): void
+  /** So many bytes have been handed on, and their buffers are garbage. */
+  relayed(bytes: number): void
   close(): void
 }
 
 const usesUntilFast = 20
+/** V8 itself lets 64 MB of dead buffers pile up; clearing the young ones away costs well under a millisecond. */
+const relayedUntilCollected = 8 * 1024 * 1024
 const quietMs = 10_000
 
 export function startMemoryCare(): MemoryCare {
   let uses = 0
   let usedSince = true
+  let relayedBytes = 0
   const timer = setInterval(() => {
     if (usedSince) usedSince = false
     else if (uses !== collectedAt) {
@@ -29,16 +35,25 @@ export function startMemoryCare(): MemoryCare {
     used() {
       usedSince = true
       uses += 1
-      if (uses !== usesUntilFast) return
-      setFlagsFromString('--opt')
-      setFlagsFromString('--maglev')
+      if (uses === usesUntilFast) setFlagsFromString('--maglev')
+    },
+    relayed(bytes) {
+      relayedBytes += bytes
+      if (relayedBytes < relayedUntilCollected) return
+      relayedBytes = 0
+      runCollector({ type: 'minor' })
     },
     close: () => clearInterval(timer),
   }
 }
 
-/** There is a collector to call only when the runner was started with its flags. */
+/** Clears everything away; takes some ten milliseconds. */
 export function collect(): void {
+  runCollector({ type: 'major', flavor: 'last-resort' })
+}
+
+/** There is a collector to call only when the runner was started with its flags. */
+function runCollector(options: { readonly type: 'minor' | 'major'; readonly flavor?: 'last-resort' }): void {
   const { gc } = globalThis as { gc?: (options: object) => void }
-  gc?.({ type: 'major', flavor: 'last-resort', execution: 'sync' })
+  gc?.({ ...options, execution: 'sync' })
 }

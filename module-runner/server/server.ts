@@ -48,6 +48,8 @@ export function createRunnerServer(options: ServerOptions): Server {
     else route(routes, request, response)
   }
 
+  // A result of a call to another model is a request that may last as long as that model computes.
+  const limits = { keepAliveTimeout: keepAliveMs, requestTimeout: 0 }
   // Importing node:http as a module would load its WebSocket client too: 13 MB that no runner needs.
-  return process.getBuiltinModule('node:http').createServer({ keepAliveTimeout: keepAliveMs }, listener)
+  return process.getBuiltinModule('node:http').createServer(limits, listener)
 }

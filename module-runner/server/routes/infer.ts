@@ -30,7 +30,7 @@ async function infer(context: RunnerContext, request: IncomingMessage, response:
       gate.leave(model, false)
       return
     }
-    slot.start(body, new InferReply(response, worker, slot, gate, model, context.module.onDisconnect))
+    slot.start(body, new InferReply(response, worker, slot, model, context))
   } catch (error) {
     gate.leave(model, false)
     throw error

@@ -51,7 +51,8 @@ export async function startChild(options: ChildOptions): Promise<WorkerChild> {
     child.once('error', reject)
   })
   const pid = child.pid ?? 0
-  await writeFile(`/proc/${pid}/oom_score_adj`, moreLikelyKilled).catch(() => {})
+  // Not waited for: whoever asked for the worker has to be ready before it connects.
+  writeFile(`/proc/${pid}/oom_score_adj`, moreLikelyKilled).catch(() => {})
   const last = new LastLines(keptLines)
   const print = (level: 'info' | 'warning') => (line: string) => {
     last.push(line)
