@@ -66,7 +66,7 @@ export function workloadOptions(spec: WorkloadSpec, parts: WorkloadParts, host: 
     }),
     ...(runner === undefined ? {} : { ...runner.command, WorkingDir: '/' }),
     Healthcheck: { Test: ['NONE'] } as Docker.HealthConfig,
-    StopTimeout: Math.ceil((spec.runner.drainMs + spec.runner.callMs) / 1000) + 5,
+    StopTimeout: stopSeconds(spec),
     Labels: {
       ...commonLabels(spec, 'workload'),
       [labels.replica]: spec.replica,
@@ -218,6 +218,11 @@ function hardened(host: HostFacts, pids: number): Docker.HostConfig {
 
 function commonLabels(spec: WorkloadSpec, role: string): Record<string, string> {
   return { [labels.instance]: spec.instance, [labels.module]: spec.module, [labels.role]: role }
+}
+
+/** When somebody else stops it (the machine shuts down), it may still drain; a grace without end is an hour there. */
+function stopSeconds({ runner }: WorkloadSpec): number {
+  return Math.min(3600, Math.ceil((runner.drainMs + runner.callMs) / 1000) + 5)
 }
 
 function memory(bytes: number | undefined): Docker.HostConfig {

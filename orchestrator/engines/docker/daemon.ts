@@ -5,16 +5,13 @@ import type Docker from 'dockerode'
 import { BerthError } from '../../domain/errors.ts'
 import type { Connection } from './connection.ts'
 import { DaemonRefusal, fromVendor } from './daemon-error.ts'
+import { compareApi, type DaemonVersion, readVersion } from './daemon-version.ts'
 import type { RegistryAuth } from './registry-auth.ts'
 
 /**
  * The daemon's API, one thin method a call: every one bounded in time, cancellable, and with errors of ours
  * (daemon-error.ts). Connections are kept alive.
  */
-
-/** The newest API whose shapes are known here, and the oldest that has what Berth needs (Docker 20.10). */
-const newestApi = '1.51'
-const oldestApi = '1.41'
 
 const quickMs = 60_000
 const slowMs = 300_000
@@ -29,16 +26,6 @@ export type NetworkOptions = Docker.NetworkCreateOptions
 export type VolumeState = Docker.VolumeInspectInfo & { readonly CreatedAt?: string }
 /** Filter to its values, all of which must hold: `{label: ['a=b']}`. */
 export type Filters = Readonly<Record<string, readonly string[]>>
-
-export interface DaemonVersion {
-  readonly engine: string
-  /** The API version that both sides speak. */
-  readonly api: string
-  /** As images name it: `amd64`, `arm64`. */
-  readonly architecture: string
-  /** There is a program that reaps zombies as a container's first process. */
-  readonly init: boolean
-}
 
 interface Call {
   readonly query?: Readonly<Record<string, unknown>>
@@ -133,6 +120,15 @@ export class Daemon {
         onEvent(event)
       })
     })
+  }
+
+  async imagesWith(label: readonly string[]): Promise<readonly string[]> {
+    const found = await this.#ask<readonly { Id: string }[]>('GET', '/images/json', { query: { filters: { label } } })
+    return found.map(({ Id }) => Id)
+  }
+
+  async removeImage(id: string): Promise<void> {
+    await this.#ask('DELETE', `/images/${id}`, { query: { force: false }, limitMs: slowMs })
   }
 
   // Containers
@@ -341,39 +337,4 @@ function vendorOptions(connection: Connection): Docker.DockerOptions {
   if (connection.kind === 'unix') return { host: undefined, socketPath: connection.socketPath, protocol: 'http' }
   const { host, port, tls } = connection
   return { host: host.includes(':') ? `[${host}]` : host, port, protocol: tls ? 'https' : 'http', ...tls }
-}
-
-function readVersion(told: unknown, address: string): DaemonVersion {
-  const { ApiVersion, MinAPIVersion, Version, Arch, Components } = told as Record<string, unknown>
-  if (typeof ApiVersion !== 'string' || !/^\d+\.\d+$/.test(ApiVersion)) {
-    throw new BerthError('ENGINE_UNAVAILABLE', `What answers at ${address} is no Docker daemon`, {
-      address,
-      remedy: 'correct DOCKER_HOST, or set `engine: process`',
-    })
-  }
-  const api = compareApi(ApiVersion, newestApi) < 0 ? ApiVersion : newestApi
-  const tooNew = typeof MinAPIVersion === 'string' && compareApi(MinAPIVersion, api) > 0
-  if (compareApi(ApiVersion, oldestApi) < 0 || tooNew) {
-    const found = `Docker ${String(Version)} at ${address} speaks API ${ApiVersion}`
-    throw new BerthError('ENGINE_UNAVAILABLE', `${found}, Berth ${oldestApi} to ${newestApi}`, {
-      address,
-      remedy: tooNew ? 'update Berth' : 'use Docker 20.10 or newer',
-    })
-  }
-  return { engine: String(Version), api, architecture: String(Arch), init: hasInit(Components) }
-}
-
-/** The daemon names the program in `/info` even where it is not installed; its version tells. */
-function hasInit(components: unknown): boolean {
-  const all: readonly unknown[] = Array.isArray(components) ? components : []
-  return all.some((each) => {
-    const { Name, Version } = each as { readonly Name?: unknown; readonly Version?: unknown }
-    return Name === 'docker-init' && typeof Version === 'string' && /^\d/.test(Version)
-  })
-}
-
-export function compareApi(a: string, b: string): number {
-  const [majorA = 0, minorA = 0] = a.split('.').map(Number)
-  const [majorB = 0, minorB = 0] = b.split('.').map(Number)
-  return majorA - majorB || minorA - minorB
 }

@@ -10,7 +10,7 @@ import { inside } from './inside.ts'
 import type { Installer, InstallJob } from './installer.ts'
 import { names } from './names.ts'
 import { readFileOf } from './read-archive.ts'
-import type { Volumes } from './volumes.ts'
+import { identityOf, type Volumes } from './volumes.ts'
 
 /**
  * Installed environments, one volume a key, shared by all instances of the daemon. A volume counts only with its marker,
@@ -24,10 +24,10 @@ export interface EnvironmentsOptions {
   readonly anyImage: () => Promise<string | undefined>
 }
 
-/** A volume that has been seen complete; the time tells it from a later one of the same name. */
+/** A volume that has been seen complete, and which one it was. */
 interface Known {
   readonly marker: EnvironmentMarker
-  readonly createdAt: string | undefined
+  readonly identity: string
 }
 
 const marker = `${inside.environment.slice(inside.environmentMount.length + 1)}/${markerName}`
@@ -56,7 +56,8 @@ export class Environments implements EnvironmentStore {
   }
 
   async list(): Promise<readonly EnvironmentInfo[]> {
-    return (await this.#complete(await this.#options.volumes.ours('environment'))).map(toInfo)
+    const complete = await this.#complete(await this.#options.volumes.ours('environment'))
+    return complete.map(toInfo).sort((a, b) => (a.key < b.key ? -1 : 1))
   }
 
   /** Those that were made by this instance; those of others are theirs to remove. */
@@ -82,27 +83,21 @@ export class Environments implements EnvironmentStore {
   }
 
   async #make(job: InstallJob, signal: AbortSignal, report: Report): Promise<EnvironmentMarker> {
-    const { daemon, volumes, installer } = this.#options
+    const { volumes, installer } = this.#options
     const name = names.environment(job.key)
     for (;;) {
       signal.throwIfAborted()
       const present = await this.#find(job.key, job.imageId, signal)
       if (present !== undefined) return present
       await volumes.remove(name)
-      const read = async (container: string): Promise<EnvironmentMarker> => {
-        const text = await readFileOf(daemon, container, `${inside.environmentMount}/${marker}`, signal)
-        const found = text === undefined ? undefined : parseMarker(text, job.key)
-        if (found !== undefined) return found
+      try {
+        const outcome = await installer.run(job, signal, report)
+        const made = await this.#find(job.key, job.imageId, signal)
+        if (made !== undefined) return made
+        if (outcome === 'unknown') continue
         throw new BerthError('INTERNAL', `The installer ended well and left no ${markerName}`, {
           module: job.spec.module,
         })
-      }
-      try {
-        const made = await installer.run(job, read, signal, report)
-        if (made === undefined) continue
-        const state = await volumes.find(name)
-        this.#known.set(job.key, { marker: made, createdAt: state?.CreatedAt })
-        return made
       } catch (error) {
         await volumes.remove(name)
         throw error
@@ -113,8 +108,8 @@ export class Environments implements EnvironmentStore {
   async #find(key: string, imageId: string, signal: AbortSignal): Promise<EnvironmentMarker | undefined> {
     const volume = await this.#options.volumes.find(names.environment(key), signal)
     if (volume === undefined) return undefined
-    const known = this.#known.get(key)
-    if (known !== undefined && known.createdAt === volume.CreatedAt) return known.marker
+    const known = this.#recall(key, volume)
+    if (known !== undefined) return known
     const [found] = await this.#look([{ key, volume }], imageId, signal)
     return found
   }
@@ -124,13 +119,16 @@ export class Environments implements EnvironmentStore {
       const key = volume.Labels?.[labels.environment]
       return key === undefined ? [] : [{ key, volume }]
     })
-    const unknown = all.filter(({ key, volume }) => this.#known.get(key)?.createdAt !== volume.CreatedAt)
+    const known = all.flatMap(({ key, volume }) => this.#recall(key, volume) ?? [])
+    const unknown = all.filter(({ key }) => !known.some((each) => each.key === key))
     const imageId = unknown.length === 0 ? undefined : await this.#options.anyImage()
-    if (imageId !== undefined) await this.#look(unknown, imageId, AbortSignal.timeout(60_000))
-    return all.flatMap(({ key, volume }) => {
-      const known = this.#known.get(key)
-      return known === undefined || known.createdAt !== volume.CreatedAt ? [] : [known.marker]
-    })
+    if (imageId === undefined) return known
+    return [...known, ...(await this.#look(unknown, imageId, AbortSignal.timeout(60_000)))]
+  }
+
+  #recall(key: string, volume: VolumeState): EnvironmentMarker | undefined {
+    const known = this.#known.get(key)
+    return known !== undefined && known.identity === identityOf(volume) ? known.marker : undefined
   }
 
   /** Reads the markers of volumes, all through one container that is never started. */
@@ -147,7 +145,8 @@ export class Environments implements EnvironmentStore {
         const text = await readFileOf(daemon, container, `/berth-${index}/${marker}`, signal)
         const complete = text === undefined ? undefined : parseMarker(text, key)
         if (complete === undefined) continue
-        this.#known.set(key, { marker: complete, createdAt: volume.CreatedAt })
+        const identity = identityOf(volume)
+        if (identity !== undefined) this.#known.set(key, { marker: complete, identity })
         found.push(complete)
       }
       return found

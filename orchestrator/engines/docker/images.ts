@@ -72,6 +72,15 @@ export class Images {
     return { image, cached: false }
   }
 
+  /** Removes images that were built with these labels and that nothing uses. */
+  async forget(marks: readonly string[]): Promise<void> {
+    for (const id of new Set(await this.#daemon.imagesWith(marks))) {
+      await this.#daemon.removeImage(id).catch((error: unknown) => {
+        if (!isRefusal(error)) throw error
+      })
+    }
+  }
+
   /** Ends pulls and builds under way. */
   async close(): Promise<void> {
     await this.#making.close(new BerthError('SHUTTING_DOWN', 'Berth is shutting down'))

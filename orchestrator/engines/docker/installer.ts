@@ -41,7 +41,7 @@ const longestTimer = 2_147_483_647
 
 /**
  * Runs installers as one-shot containers. Their name is the lock: of one environment there is never more than one, also
- * between orchestrators. `read` looks at what the ended container left, before it is removed.
+ * between orchestrators.
  */
 export class Installer {
   readonly #options: InstallerOptions
@@ -51,15 +51,11 @@ export class Installer {
   }
 
   /**
-   * Resolves with what `read` found when this installer did the work; with undefined when somebody else's installer was
-   * there, and has ended. Rejects with REQUIREMENTS_FAILED, or with the signal's reason once the container is gone.
+   * `done`: this installer did the work. `unknown`: somebody else's installer was there, or somebody else removed this
+   * one: the volume tells what came of it. Rejects with REQUIREMENTS_FAILED, or with the signal's reason once the
+   * container is gone.
    */
-  async run<T>(
-    job: InstallJob,
-    read: (container: string) => Promise<T>,
-    signal: AbortSignal,
-    report: Report,
-  ): Promise<T | undefined> {
+  async run(job: InstallJob, signal: AbortSignal, report: Report): Promise<'done' | 'unknown'> {
     const { daemon } = this.#options
     const limit = AbortSignal.timeout(Math.min(job.spec.installTimeoutMs, longestTimer))
     const both = AbortSignal.any([signal, limit])
@@ -69,14 +65,15 @@ export class Installer {
       container = await this.#create(job, both)
       if (container === undefined) {
         await this.#waitForOther(job.key, both, output)
-        return undefined
+        return 'unknown'
       }
       await this.#fill(container, job, both)
       both.throwIfAborted()
       await daemon.startContainer(container, both)
       const code = await this.#follow(container, both, output)
-      if (code !== 0) throw failure(job, output, code === 137 ? 'SIGKILL (out of memory?)' : `exit code ${code}`)
-      return await read(container)
+      if (code === undefined) return 'unknown'
+      if (code === 0) return 'done'
+      throw failure(job, output, code === 137 ? 'SIGKILL (out of memory?)' : `exit code ${code}`)
     } catch (error) {
       if (signal.aborted) throw signal.reason
       if (limit.aborted) throw failure(job, output, 'its time limit', job.spec.installTimeoutMs)
@@ -134,16 +131,21 @@ export class Installer {
     ])
   }
 
-  /** Passes the output on until the container has ended; resolves with its exit code. */
-  async #follow(container: string, signal: AbortSignal, output: InstallerOutput): Promise<number> {
+  /** Passes the output on until the container has ended; resolves with its exit code, undefined when it was removed. */
+  async #follow(container: string, signal: AbortSignal, output: InstallerOutput): Promise<number | undefined> {
     const { daemon } = this.#options
-    const stream = await daemon.logs(container, { follow: true, timestamps: true }, signal)
     try {
-      for await (const { text } of timedLines(stream)) output.push(text)
-    } finally {
-      stream.destroy()
+      const stream = await daemon.logs(container, { follow: true, timestamps: true }, signal)
+      try {
+        for await (const { text } of timedLines(stream)) output.push(text)
+      } finally {
+        stream.destroy()
+      }
+      return await daemon.wait(container, 'not-running', signal)
+    } catch (error) {
+      if (isRefusal(error, 404, 409)) return undefined
+      throw error
     }
-    return await daemon.wait(container, 'not-running', signal)
   }
 
   /** Resolves when the installer that has the name is gone; one whose owner has died is removed. */
@@ -160,7 +162,7 @@ export class Installer {
           await this.#follow(other.Id, signal, output)
         } catch (error) {
           if (signal.aborted && ours) await daemon.removeContainer(other.Id).catch(ignoreRefusal)
-          if (!isRefusal(error, 404)) throw error
+          throw error
         }
       } else if (ours || Date.now() - lastSign(other) > abandonedMs) {
         await daemon.removeContainer(other.Id).catch(ignoreRefusal)

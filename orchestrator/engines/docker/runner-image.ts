@@ -12,7 +12,7 @@ import type { Images, Report } from './images.ts'
 import { inside } from './inside.ts'
 import { names } from './names.ts'
 import { readFileOf } from './read-archive.ts'
-import { ignoreRefusal, type MountedVolume, type Volumes } from './volumes.ts'
+import { identityOf, ignoreRefusal, type MountedVolume, type Volumes } from './volumes.ts'
 
 /**
  * The module runner as a volume that is mounted into every module container. It is filled once from the runner's image,
@@ -39,7 +39,7 @@ const fillMs = 300_000
 export class Runner {
   readonly #options: RunnerOptions
   readonly #work = new SharedWork<PrepareProgress, RunnerVolume & { cached: boolean }>()
-  #known: { readonly volume: RunnerVolume; readonly createdAt: string | undefined } | undefined
+  #known: { readonly volume: RunnerVolume; readonly identity: string | undefined } | undefined
 
   constructor(options: RunnerOptions) {
     this.#options = options
@@ -52,11 +52,10 @@ export class Runner {
 
   /** Rejects with IMAGE_UNAVAILABLE when there is no runner image and none can be made. */
   async ensure(signal: AbortSignal, report: Report): Promise<RunnerVolume & { readonly cached: boolean }> {
-    if (this.#known !== undefined) {
-      const { volume, createdAt } = this.#known
+    if (this.#known?.identity !== undefined) {
+      const { volume, identity } = this.#known
       const found = await this.#options.volumes.find(volume.name, signal)
-      if (found !== undefined && found.CreatedAt === createdAt) return { ...volume, cached: true }
-      this.#known = undefined
+      if (found !== undefined && identityOf(found) === identity) return { ...volume, cached: true }
     }
     return await this.#work.run('runner', signal, report, (cancelled, tell) => this.#make(cancelled, tell))
   }
@@ -68,7 +67,8 @@ export class Runner {
     const name = names.runner(image.id)
     const filled = await this.#fill(name, image.id, signal)
     const state = await volumes.find(name, signal)
-    this.#known = { volume: { name, imageId: image.id }, createdAt: state?.CreatedAt }
+    const identity = state === undefined ? undefined : identityOf(state)
+    this.#known = { volume: { name, imageId: image.id }, identity }
     return { name, imageId: image.id, cached: cached && !filled }
   }
 

@@ -75,6 +75,7 @@ export async function openSession(options: DockerEngineOptions, signal: AbortSig
       workloads,
       async forget(module) {
         await networks.forget(module)
+        await images.forget([`${labels.instance}=${instance}`, `${labels.module}=${module}`])
         if (await volumes.remove(names.data(instance, module))) return
         throw new BerthError('MODULE_BUSY', `The data of module ${module} can't be removed: a container uses it`, {
           module,

@@ -70,6 +70,14 @@ export class Volumes {
   }
 }
 
+/**
+ * A volume's time of creation, which tells it from a later one of the same name; undefined while it is so young that a
+ * later one could have the same, since the daemon counts whole seconds.
+ */
+export function identityOf({ CreatedAt }: VolumeState): string | undefined {
+  return CreatedAt !== undefined && Date.now() - Date.parse(CreatedAt) > 2_000 ? CreatedAt : undefined
+}
+
 /** A cleanup that is refused finds nothing to clean; what is left is swept at the next connect. */
 export function ignoreRefusal(error: unknown): void {
   if (!isRefusal(error)) throw error

@@ -1,16 +1,16 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { BerthError } from '../../domain/errors.ts'
-import type { Endpoint, ObservedWorkload, Workload, WorkloadExit } from '../engine.ts'
+import type { ObservedWorkload, Workload } from '../engine.ts'
 import { labels } from '../labels.ts'
 import type { WorkloadSpec } from '../workload-spec.ts'
 import { folderArchive, moduleExclusions, writableFolders } from './archive.ts'
 import { type HostFacts, type WorkloadParts, workloadOptions } from './container-config.ts'
-import type { ContainerState, ContainerSummary, Daemon } from './daemon.ts'
+import type { ContainerState, Daemon } from './daemon.ts'
 import { isRefusal, refused } from './daemon-error.ts'
 import { inside, moduleFolder } from './inside.ts'
-import { containerLogs } from './logs.ts'
 import { names } from './names.ts'
 import type { Networks } from './networks.ts'
+import { gpusOf, Observer, plainName } from './observer.ts'
 import type { Reach } from './reach.ts'
 import { ignoreRefusal } from './volumes.ts'
 
@@ -26,15 +26,18 @@ export interface WorkloadsOptions {
 /** What was prepared for a workload; the network is found at the start. */
 export type PreparedParts = Omit<WorkloadParts, 'networkId' | 'publishAt'>
 
-const portKey = `${inside.port}/tcp`
+/** A grace may be without end. */
+const longestTimer = 2_147_483_647
 
 export class Workloads {
   readonly #options: WorkloadsOptions
+  readonly #observer: Observer
   /** The last start under way of each replica: starts of one replica id come one after the other. */
   readonly #starting = new Map<string, Promise<unknown>>()
 
   constructor(options: WorkloadsOptions) {
     this.#options = options
+    this.#observer = new Observer(options)
   }
 
   async start(spec: WorkloadSpec, parts: PreparedParts, signal: AbortSignal): Promise<Workload> {
@@ -92,7 +95,7 @@ export class Workloads {
       const state = await daemon.inspectContainer(id, signal)
       return {
         id,
-        endpoint: await this.#endpoint(state, spec.module),
+        endpoint: await this.#observer.endpoint(state, spec.module),
         container: plainName(state.Name),
         gpus: parts.gpus.map((gpu) => gpu.id),
       }
@@ -138,7 +141,12 @@ export class Workloads {
     }
     const same = marks[labels.generation] === String(spec.generation) && marks[labels.specHash] === spec.specHash
     if (same && found.State.Running && !found.State.Paused) {
-      return { id: found.Id, endpoint: await this.#endpoint(found, spec.module), container: name, gpus: gpusOf(marks) }
+      return {
+        id: found.Id,
+        endpoint: await this.#observer.endpoint(found, spec.module),
+        container: name,
+        gpus: gpusOf(marks),
+      }
     }
     await this.remove(found.Id)
     return undefined
@@ -152,7 +160,7 @@ export class Workloads {
     if (found.State.Paused) await daemon.unpause(found.Id).catch(ignoreRefusal)
     if (found.State.Running && graceMs > 0) {
       await daemon.kill(found.Id, 'SIGTERM').catch(ignoreRefusal)
-      const grace = AbortSignal.timeout(graceMs)
+      const grace = AbortSignal.timeout(Math.min(graceMs, longestTimer))
       await daemon.wait(found.Id, 'not-running', grace).catch((error: unknown) => {
         if (!grace.aborted) ignoreRefusal(error)
       })
@@ -180,7 +188,8 @@ export class Workloads {
     const { daemon, instance } = this.#options
     const label = [`${labels.instance}=${instance}`, `${labels.role}=workload`]
     const found = await daemon.listContainers({ label })
-    return (await Promise.all(found.map((each) => this.#observe(each)))).filter((each) => each !== undefined)
+    const seen = await Promise.all(found.map((each) => this.#observer.observe(each)))
+    return seen.filter((each) => each !== undefined)
   }
 
   /** Undefined when it is not there or not a workload of this instance. */
@@ -195,100 +204,4 @@ export class Workloads {
       throw error
     }
   }
-
-  async #observe(summary: ContainerSummary): Promise<ObservedWorkload | undefined> {
-    const { Id, Labels, Names } = summary
-    const state = states[summary.State] ?? 'exited'
-    const endpoint = state === 'running' ? await this.#observedEndpoint(summary) : undefined
-    const exit = state === 'exited' ? await this.#exit(Id) : undefined
-    if (state === 'exited' && exit === undefined) return undefined
-    return {
-      id: Id,
-      module: Labels[labels.module] ?? '',
-      replica: Labels[labels.replica] ?? '',
-      generation: Number(Labels[labels.generation]),
-      specHash: Labels[labels.specHash] ?? '',
-      state,
-      ...(endpoint === undefined ? {} : { endpoint }),
-      container: plainName(Names[0] ?? Id),
-      gpus: gpusOf(Labels),
-      ...(exit === undefined ? {} : { exit }),
-    }
-  }
-
-  async #exit(id: string): Promise<WorkloadExit | undefined> {
-    try {
-      const { State } = await this.#options.daemon.inspectContainer(id)
-      const signal = signals[State.ExitCode - 128]
-      return {
-        code: State.ExitCode,
-        ...(signal === undefined ? {} : { signal }),
-        // Also set when a child was killed and the module ended well later.
-        ...(State.OOMKilled && State.ExitCode !== 0 ? { outOfMemory: true } : {}),
-      }
-    } catch (error) {
-      if (isRefusal(error, 404)) return undefined
-      throw error
-    }
-  }
-
-  async #observedEndpoint({ Ports, NetworkSettings }: ContainerSummary): Promise<Endpoint | undefined> {
-    const { networks, reach } = this.#options
-    if (reach.kind === 'publish') {
-      const port = Ports.find(({ PrivatePort, PublicPort }) => PrivatePort === inside.port && PublicPort !== undefined)
-      return port === undefined ? undefined : { kind: 'tcp', host: reach.host, port: port.PublicPort }
-    }
-    const network = Object.values(NetworkSettings?.Networks ?? {}).find(({ IPAddress }) => IPAddress !== '')
-    if (network === undefined) return undefined
-    await networks.join(network.NetworkID)
-    return { kind: 'tcp', host: network.IPAddress, port: inside.port }
-  }
-
-  /** Rejects with WORKLOAD_EXITED when it has ended already: then there is none. */
-  async #endpoint(state: ContainerState, module: string): Promise<Endpoint> {
-    const { reach } = this.#options
-    const { Ports, Networks } = state.NetworkSettings
-    if (reach.kind === 'publish') {
-      const port = Number(Ports[portKey]?.[0]?.HostPort)
-      if (port > 0) return { kind: 'tcp', host: reach.host, port }
-    } else {
-      const address = Object.values(Networks).find(({ IPAddress }) => IPAddress !== '')?.IPAddress
-      if (address !== undefined) return { kind: 'tcp', host: address, port: inside.port }
-    }
-    const lines = await this.#lastLines(state.Id)
-    throw new BerthError(
-      'WORKLOAD_EXITED',
-      `Module ${module} ended as soon as it was started, with exit code ${state.State.ExitCode}`,
-      {
-        module,
-        code: state.State.ExitCode,
-        lines,
-        remedy: 'read the lines; an image module must stay in the foreground',
-      },
-    )
-  }
-
-  async #lastLines(id: string): Promise<readonly string[]> {
-    const lines: string[] = []
-    const options = { tail: 20, signal: AbortSignal.timeout(5_000) }
-    for await (const { text } of containerLogs(this.#options.daemon, id, options)) lines.push(text)
-    return lines
-  }
-}
-
-const states: Readonly<Record<string, ObservedWorkload['state']>> = {
-  created: 'created',
-  running: 'running',
-  restarting: 'running',
-  paused: 'paused',
-}
-
-/** Exit codes above 128 say which signal ended the process. */
-const signals: Readonly<Record<number, string>> = { 6: 'SIGABRT', 9: 'SIGKILL', 11: 'SIGSEGV', 15: 'SIGTERM' }
-
-const plainName = (name: string): string => name.replace(/^\//, '')
-
-function gpusOf(marks: Readonly<Record<string, string>>): readonly string[] {
-  const text = marks[labels.gpus] ?? ''
-  return text === '' ? [] : text.split(',')
 }

@@ -157,9 +157,10 @@ describe.skipIf(!dockerAvailable)('an image', () => {
       await untilHealthy(endpoint)
       expect(await docker('exec', id, 'ls', '/context/data')).toBe('kept.txt')
       await harness.engine.stop(id, { graceMs: 0 })
-      made.push(
-        ...(await docker('images', '--quiet', '--filter', `label=dev.berth.instance=${harness.instance}`)).split('\n'),
-      )
+      const images = () => docker('images', '--quiet', '--filter', `label=dev.berth.instance=${harness.instance}`)
+      expect(await images()).not.toBe('')
+      await harness.engine.forget('probe')
+      expect(await images()).toBe('')
     })
 
     it('that fails says why', async () => {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { chooseGpus, dockerCapabilities } from '../../../../orchestrator/engines/docker/capabilities.ts'
-import { compareApi } from '../../../../orchestrator/engines/docker/daemon.ts'
+import { compareApi } from '../../../../orchestrator/engines/docker/daemon-version.ts'
 import { parseIgnore } from '../../../../orchestrator/engines/docker/dockerignore.ts'
 import { splitReference } from '../../../../orchestrator/engines/docker/images.ts'
 import { names } from '../../../../orchestrator/engines/docker/names.ts'
