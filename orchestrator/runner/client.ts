@@ -6,10 +6,11 @@ import { BerthError, fromModuleError } from '../domain/errors.ts'
 import { isJsonObject, type JsonObject } from '../domain/json.ts'
 import { CallChannel, type CallHandler } from './call-channel.ts'
 import { refusedToken, unreachable } from './errors.ts'
-import { type InferCall, type InferHandlers, type InferLimits, startInfer } from './infer-call.ts'
+import { startInfer } from './infer-call.ts'
+import type { InferCall, InferHandlers, InferLimits } from './inference.ts'
 
 export type { CallHandler } from './call-channel.ts'
-export type { InferCall, InferHandlers, InferLimits } from './infer-call.ts'
+export type { InferCall, InferHandlers, InferLimits } from './inference.ts'
 export type { Ending } from './last-line.ts'
 
 /** Client of the runner protocol: one per live replica, with a pool of kept-alive connections. */

@@ -1,7 +1,7 @@
 import { BerthError, fromModuleError } from '../domain/errors.ts'
 import { isJsonObject } from '../domain/json.ts'
 import { interrupted } from './errors.ts'
-import type { InferHandlers } from './infer-call.ts'
+import type { InferHandlers } from './inference.ts'
 import type { Ending } from './last-line.ts'
 import { LineSplitter } from './line-splitter.ts'
 

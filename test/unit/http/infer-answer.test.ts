@@ -1,9 +1,10 @@
 import { request as httpRequest, type IncomingMessage } from 'node:http'
-import { describe, expect, it, vi } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import { BerthError } from '../../../orchestrator/domain/errors.ts'
 import { inferRoutes } from '../../../orchestrator/http/routes/infer.ts'
 import { createDispatcher } from '../../../orchestrator/inference/dispatcher.ts'
 import type { ModelRoute, RouteModels } from '../../../orchestrator/inference/types.ts'
+import { eventually } from '../../support/eventually.ts'
 import { chunkLine, doneLine, type FakeCall, FakeRoute } from '../../support/fake-lease.ts'
 import { listeningServer } from './fake-services.ts'
 
@@ -23,9 +24,9 @@ async function inferServer(route = new FakeRoute(), find: RouteModels = () => ro
   const { url } = await listeningServer({ plugins: [(app) => inferRoutes(app, { dispatcher })] })
 
   async function granted(number = 0): Promise<FakeCall> {
-    await vi.waitFor(() => expect(route.waiting.length).toBeGreaterThan(number))
+    await eventually(() => expect(route.waiting.length).toBeGreaterThan(number))
     route.waiting[number]?.grant()
-    await vi.waitFor(() => expect(route.calls.length).toBeGreaterThan(number))
+    await eventually(() => expect(route.calls.length).toBeGreaterThan(number))
     return route.calls[number] as FakeCall
   }
   function post(
@@ -187,7 +188,7 @@ describe('a failed inference', () => {
   it('that may pass says when to come back', async () => {
     const { post, route } = await inferServer()
     const answer = post()
-    await vi.waitFor(() => expect(route.waiting.length).toBe(1))
+    await eventually(() => expect(route.waiting.length).toBe(1))
     route.waiting[0]?.reject(busy)
     const { status, headers } = await answer
     expect([status, headers.get('retry-after'), headers.get('x-should-retry')]).toEqual([429, '7', null])
@@ -291,7 +292,7 @@ describe('an inference that waits', () => {
   it('is told its places at once, in the stream', async () => {
     const { granted, post, route } = await inferServer()
     const answer = post({}, { 'x-request-id': 'mine-3' })
-    await vi.waitFor(() => expect(route.waiting.length).toBe(1))
+    await eventually(() => expect(route.waiting.length).toBe(1))
     route.waiting[0]?.onPosition?.(3)
     const { status, headers, body } = await answer
     expect([status, headers.get('x-request-id')]).toEqual([200, 'mine-3'])
@@ -309,7 +310,7 @@ describe('an inference that waits', () => {
   it('and was told so is refused in the stream', async () => {
     const { post, route } = await inferServer()
     const answer = post()
-    await vi.waitFor(() => expect(route.waiting.length).toBe(1))
+    await eventually(() => expect(route.waiting.length).toBe(1))
     route.waiting[0]?.onPosition?.(1)
     route.waiting[0]?.reject(busy)
     const lines = (await (await answer).text()).split('\n')
@@ -319,7 +320,7 @@ describe('an inference that waits', () => {
   it('is not told of places where one JSON is wanted', async () => {
     const { post, route } = await inferServer()
     const answer = post({ stream: false })
-    await vi.waitFor(() => expect(route.waiting.length).toBe(1))
+    await eventually(() => expect(route.waiting.length).toBe(1))
     route.waiting[0]?.onPosition?.(1)
     route.waiting[0]?.reject(busy)
     expect((await answer).status).toBe(429)
@@ -330,9 +331,9 @@ describe('a client that leaves', () => {
   it.each([true, false])('while it waits gives up its place (stream: %s)', async (stream) => {
     const { ends, route, url } = await inferServer()
     const client = await slowClient(url, { stream })
-    await vi.waitFor(() => expect(route.waiting.length).toBe(1))
+    await eventually(() => expect(route.waiting.length).toBe(1))
     client.leave()
-    await vi.waitFor(() => expect(route.waiting[0]?.signal.aborted).toBe(true))
+    await eventually(() => expect(route.waiting[0]?.signal.aborted).toBe(true))
     expect(ends).toEqual(['cancelled'])
     expect(route.released).toEqual([])
   })
@@ -340,11 +341,11 @@ describe('a client that leaves', () => {
   it('in the queue, after a first frame, gives up its place', async () => {
     const { route, url } = await inferServer()
     const client = await slowClient(url)
-    await vi.waitFor(() => expect(route.waiting.length).toBe(1))
+    await eventually(() => expect(route.waiting.length).toBe(1))
     route.waiting[0]?.onPosition?.(1)
     await client.response
     client.leave()
-    await vi.waitFor(() => expect(route.waiting[0]?.signal.aborted).toBe(true))
+    await eventually(() => expect(route.waiting[0]?.signal.aborted).toBe(true))
   })
 
   it.each([true, false])('before the first byte cancels the inference (stream: %s)', async (stream) => {
@@ -352,7 +353,7 @@ describe('a client that leaves', () => {
     const client = await slowClient(url, { stream })
     const call = await granted()
     client.leave()
-    await vi.waitFor(() => expect(call.cancelled).toBe(1))
+    await eventually(() => expect(call.cancelled).toBe(1))
     expect(route.released).toEqual([undefined])
     expect(ends).toEqual(['cancelled'])
   })
@@ -364,7 +365,7 @@ describe('a client that leaves', () => {
     call.send(chunkLine('one'))
     await client.response
     client.leave()
-    await vi.waitFor(() => expect(call.cancelled).toBe(1))
+    await eventually(() => expect(call.cancelled).toBe(1))
     expect(route.released).toEqual([undefined])
   })
 
@@ -375,7 +376,7 @@ describe('a client that leaves', () => {
     call.send(chunkLine('one'))
     await client.response
     client.leave()
-    await vi.waitFor(() => expect(call.resumed).toBe(1))
+    await eventually(() => expect(call.resumed).toBe(1))
     expect(call.send(chunkLine('two'))).toBe(true)
     expect(route.released).toEqual([])
     call.end()
@@ -389,7 +390,7 @@ describe('a client that leaves', () => {
     call.send(doneLine)
     call.end()
     await (await answer).text()
-    await vi.waitFor(() => expect(ends).toEqual(['ok']))
+    await eventually(() => expect(ends).toEqual(['ok']))
     expect(call.cancelled).toBe(0)
   })
 })
@@ -414,7 +415,7 @@ describe('a client that reads slowly', () => {
     response.on('data', (bytes: Buffer) => {
       received += bytes.length
     })
-    await vi.waitFor(() => expect(call.resumed).toBeGreaterThan(0))
+    await eventually(() => expect(call.resumed).toBeGreaterThan(0))
     call.send(doneLine)
     call.end()
     await new Promise((resolve) => response.once('end', resolve))
@@ -429,7 +430,7 @@ describe('a client that reads slowly', () => {
     const line = chunkLine('x'.repeat(64 * 1024))
     while (call.send(line));
     client.leave()
-    await vi.waitFor(() => expect(call.cancelled).toBe(1))
+    await eventually(() => expect(call.cancelled).toBe(1))
     expect(route.released).toEqual([undefined])
   })
 })

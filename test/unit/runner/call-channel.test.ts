@@ -2,6 +2,7 @@ import type { ServerResponse } from 'node:http'
 import { describe, expect, it, onTestFinished, vi } from 'vitest'
 import type { CallResult, OutgoingCall } from '../../../module-runner/protocol.ts'
 import type { CallHandler } from '../../../orchestrator/runner/client.ts'
+import { eventually } from '../../support/eventually.ts'
 import { bodyOf, ndjson, scriptedRunner } from './scripted-runner.ts'
 
 /** A runner with one module that calls: its channels, and what came back for each call. */
@@ -31,12 +32,12 @@ async function callingRunner(handler: CallHandler, status = 200) {
   onTestFinished(() => stop.abort())
   runner.client.calls(handler, stop.signal)
   const channel = async (number = 0) => {
-    await vi.waitFor(() => expect(channels.length).toBeGreaterThan(number), { timeout: 5_000 })
+    await eventually(() => expect(channels.length).toBeGreaterThan(number))
     return channels[number] as ServerResponse
   }
   const send = async (call: OutgoingCall, number = 0) => (await channel(number)).write(`${JSON.stringify(call)}\n`)
   const result = async (id: string) => {
-    await vi.waitFor(() => expect(results.has(id)).toBe(true))
+    await eventually(() => expect(results.has(id)).toBe(true))
     return (await results.get(id)?.body) ?? ''
   }
   return { ...runner, channels, channel, gone, result, results, send, stop }
@@ -83,7 +84,7 @@ describe('the channel for calls of a module', () => {
       yield { done: true }
     })
     await send(infer('one'))
-    await vi.waitFor(() => expect(results.has('one')).toBe(true))
+    await eventually(() => expect(results.has('one')).toBe(true))
     await send({ id: 'one', kind: 'cancel' })
     await aborted.promise
   })
@@ -115,7 +116,7 @@ describe('the channel for calls of a module', () => {
     })
     await send(infer('lost'))
     const first = await channel()
-    await vi.waitFor(() => expect(first.writableLength).toBe(0))
+    await eventually(() => expect(first.writableLength).toBe(0))
     first.write('\n')
     await new Promise((resolve) => setImmediate(resolve))
     first.destroy()
@@ -149,10 +150,10 @@ describe('the channel for calls of a module', () => {
     })
     await channel()
     await send(infer('one'))
-    await vi.waitFor(() => expect(sockets.size).toBe(2))
+    await eventually(() => expect(sockets.size).toBe(2))
     stop.abort()
     await aborted.promise
-    await vi.waitFor(() => expect(sockets.size).toBe(0))
+    await eventually(() => expect(sockets.size).toBe(0))
     expect(channels.length).toBe(1)
   })
 })

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import type { ServerResponse } from 'node:http'
 import { describe, expect, it, vi } from 'vitest'
 import { BerthError } from '../../../orchestrator/domain/errors.ts'
+import { eventually } from '../../support/eventually.ts'
 import { bodyOf, chunk, done, infer, ndjson, scriptedRunner } from './scripted-runner.ts'
 
 /** A runner whose answer is in the test's hand. */
@@ -9,7 +10,7 @@ async function heldRunner(options: Parameters<typeof scriptedRunner>[1] = {}) {
   const answers: ServerResponse[] = []
   const runner = await scriptedRunner((_request, response) => void answers.push(response), options)
   const first = async () => {
-    await vi.waitFor(() => expect(answers.length).toBeGreaterThan(0))
+    await eventually(() => expect(answers.length).toBeGreaterThan(0))
     return answers[0] as ServerResponse
   }
   return { ...runner, answers, first }
@@ -53,9 +54,9 @@ describe('an inference on a runner', () => {
     const response = await first()
     response.writeHead(200, ndjson)
     response.write(chunk('one'))
-    await vi.waitFor(() => expect(collected.text()).toBe(chunk('one')))
+    await eventually(() => expect(collected.text()).toBe(chunk('one')))
     response.write(chunk('two').slice(0, 10))
-    await vi.waitFor(() => expect(collected.text()).toBe(chunk('one') + chunk('two').slice(0, 10)))
+    await eventually(() => expect(collected.text()).toBe(chunk('one') + chunk('two').slice(0, 10)))
     response.end(chunk('two').slice(10) + done)
     expect(await collected.over).toEqual({ kind: 'done' })
   })
@@ -105,7 +106,7 @@ describe('an inference on a runner', () => {
     const before = written
     collected.takes = true
     collected.call.resume()
-    await vi.waitFor(() => expect(written).toBeGreaterThan(before + 1024 * 1024), { timeout: 5_000 })
+    await eventually(() => expect(written).toBeGreaterThan(before + 1024 * 1024))
     response.off('drain', write)
     response.end(done)
     expect(await collected.over).toEqual({ kind: 'done' })
@@ -118,10 +119,10 @@ describe('an inference on a runner', () => {
     const response = await first()
     response.writeHead(200, ndjson)
     response.write(chunk('one'))
-    await vi.waitFor(() => expect(collected.parts.length).toBe(1))
+    await eventually(() => expect(collected.parts.length).toBe(1))
     collected.call.cancel()
     collected.call.cancel()
-    await vi.waitFor(() => expect(sockets.size).toBe(0))
+    await eventually(() => expect(sockets.size).toBe(0))
     expect(collected.ends).toBe(0)
     expect(collected.text()).toBe(chunk('one'))
   })
@@ -133,9 +134,9 @@ describe('an inference on a runner', () => {
     const response = await first()
     response.writeHead(200, ndjson)
     response.write(chunk('one'))
-    await vi.waitFor(() => expect(collected.parts.length).toBe(1))
+    await eventually(() => expect(collected.parts.length).toBe(1))
     collected.call.cancel()
-    await vi.waitFor(() => expect(sockets.size).toBe(0))
+    await eventually(() => expect(sockets.size).toBe(0))
     expect(collected.ends).toBe(0)
   })
 
@@ -144,7 +145,7 @@ describe('an inference on a runner', () => {
     const collected = infer(client)
     collected.call.cancel()
     await client.health(AbortSignal.timeout(200)).catch(() => {})
-    await vi.waitFor(() => expect(sockets.size).toBe(0))
+    await eventually(() => expect(sockets.size).toBe(0))
     expect(collected.ends).toBe(0)
   })
 
@@ -190,7 +191,7 @@ describe('an inference on a runner', () => {
     const response = await first()
     response.writeHead(200, ndjson)
     response.write(chunk('one'))
-    await vi.waitFor(() => expect(collected.parts.length).toBe(1))
+    await eventually(() => expect(collected.parts.length).toBe(1))
     response.destroy()
     expect(await collected.over).toMatchObject({ code: 'STREAM_INTERRUPTED' })
     expect(collected.ends).toBe(1)
@@ -202,7 +203,7 @@ describe('an inference on a runner', () => {
     const response = await first()
     response.writeHead(200, ndjson)
     response.write(chunk('one') + done)
-    await vi.waitFor(() => expect(collected.text()).toBe(chunk('one') + done))
+    await eventually(() => expect(collected.text()).toBe(chunk('one') + done))
     response.destroy()
     expect(await collected.over).toEqual({ kind: 'done' })
   })
@@ -224,7 +225,7 @@ describe('an inference on a runner', () => {
     const { client, sockets } = await heldRunner()
     const outcome = await infer(client, { firstChunkMs: 50 }).over
     expect(outcome).toMatchObject({ code: 'INFERENCE_TIMEOUT', message: expect.stringContaining('first_chunk') })
-    await vi.waitFor(() => expect(sockets.size).toBe(0))
+    await eventually(() => expect(sockets.size).toBe(0))
   })
 
   it('without a further chunk in time is INFERENCE_TIMEOUT', async () => {
@@ -237,7 +238,7 @@ describe('an inference on a runner', () => {
       code: 'INFERENCE_TIMEOUT',
       message: expect.stringContaining('between_chunks'),
     })
-    await vi.waitFor(() => expect(sockets.size).toBe(0))
+    await eventually(() => expect(sockets.size).toBe(0))
   })
 
   it('of an image that sends its headers early may take its time to the first chunk', async () => {
@@ -259,7 +260,7 @@ describe('an inference on a runner', () => {
     const response = await first()
     response.writeHead(200, ndjson)
     response.write(chunk('one'))
-    await vi.waitFor(() => expect(collected.parts.length).toBe(1))
+    await eventually(() => expect(collected.parts.length).toBe(1))
     response.write(chunk('x'.repeat(100_000)))
     // Longer than the limit: the time of another inference that has none of its own.
     await infer(client, { firstChunkMs: 200 }).over
@@ -284,7 +285,7 @@ describe('an inference on a runner', () => {
   it('does not wait for another', async () => {
     const { client, answers } = await heldRunner()
     const many = Array.from({ length: 20 }, () => infer(client))
-    await vi.waitFor(() => expect(answers.length).toBe(20))
+    await eventually(() => expect(answers.length).toBe(20))
     for (const response of answers) response.writeHead(200, ndjson).end(done)
     expect(await Promise.all(many.map(({ over }) => over))).toEqual(Array(20).fill({ kind: 'done' }))
   })
@@ -366,7 +367,7 @@ describe('an image that other people wrote', () => {
     response.writeHead(200, ndjson)
     response.write('hello\n')
     expect(await collected.over).toMatchObject({ code: 'RUNNER_PROTOCOL' })
-    await vi.waitFor(() => expect(sockets.size).toBe(0))
+    await eventually(() => expect(sockets.size).toBe(0))
     expect(collected.ends).toBe(1)
   })
 
