@@ -1,10 +1,8 @@
-import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
-import { markerName } from '../../constants.ts'
 import type { RunnerConfiguration, RunnerState } from '../../protocol.ts'
-import { isRecord, messageOf, RunnerError, systemCode, toRunnerError } from '../errors.ts'
+import { RunnerError, toRunnerError } from '../errors.ts'
 import { writeExact } from '../exact-json.ts'
 import type { LogSink } from '../log-output.ts'
+import { cannotStart, interpreterOf, type WorkerFiles, writeConfiguration } from './before-start.ts'
 import { moduleEnvironment, startChild, type WorkerChild } from './child.ts'
 import { exitError, type WorkerExit } from './exit-cause.ts'
 import { frames } from './frames.ts'
@@ -15,14 +13,9 @@ import { Worker, type WorkerEvents } from './worker.ts'
  * Keeps one worker alive: starts it, tells its state, replaces it when it dies or hangs, and gives up for a while when it
  * dies again and again. The only place where a worker is started or ended.
  */
-export interface SupervisorOptions {
-  readonly module: RunnerConfiguration
+export interface SupervisorOptions extends WorkerFiles {
   readonly link: WorkerLink
   readonly log: LogSink
-  /** Where the worker's configuration file is put. */
-  readonly configFile: string
-  /** ServiceConfiguration: the default file with the user's merged over it, or null. */
-  readonly serviceConfiguration: () => Promise<unknown>
   readonly env: Readonly<Record<string, string | undefined>>
   readonly mostSlots: number
   readonly events: Pick<WorkerEvents, 'call' | 'window'> & { workerGone(): void }
@@ -175,7 +168,7 @@ export class Supervisor {
     const { module, link, log } = this.#options
     const started = Date.now()
     const python = await interpreterOf(module)
-    await this.#writeConfiguration()
+    await writeConfiguration(this.#options)
     let worker: Worker | undefined
     const token = link.admit((hello, socket, rest) => {
       if (worker === undefined) socket.destroy()
@@ -183,7 +176,7 @@ export class Supervisor {
     })
     const child = await this.#startChild(python, token).catch((error: unknown) => {
       link.forget(token)
-      throw this.#cannotStart(python, error)
+      throw cannotStart(module, python, error)
     })
     const events: WorkerEvents = {
       ...this.#options.events,
@@ -217,35 +210,6 @@ export class Supervisor {
         BERTH_WORKER_TOKEN: token,
         BERTH_WORKER_CONFIG: configFile,
       },
-    })
-  }
-
-  /** A file, because one environment variable can't hold more than 128 KiB. */
-  async #writeConfiguration(): Promise<void> {
-    const { module, configFile } = this.#options
-    const text = writeExact({
-      id: module.id,
-      entry: module.entry,
-      modulePath: module.paths.module,
-      dataPath: module.paths.data,
-      cachePath: module.paths.cache,
-      models: module.models,
-      serviceConfiguration: await this.#options.serviceConfiguration(),
-      calls: module.calls,
-      callMs: module.callMs,
-    })
-    await mkdir(join(module.paths.data, 'home'), { recursive: true })
-    await rm(configFile, { force: true })
-    await writeFile(configFile, text, { mode: 0o600 })
-  }
-
-  #cannotStart(python: string, error: unknown): RunnerError {
-    const { module } = this.#options
-    const reason = systemCode(error) === 'ENOENT' ? 'it is not there' : messageOf(error)
-    return new RunnerError('LOAD_FAILED', `Python can't be started for module ${module.id}: ${python}: ${reason}.`, {
-      module: module.id,
-      field: 'python',
-      remedy: 'use a base image that has Python 3, or install the environment again',
     })
   }
 
@@ -300,17 +264,4 @@ export class Supervisor {
     }
     this.#retry = setTimeout(() => this.start(), wait)
   }
-}
-
-/** The environment's interpreter, the one that the engine names, or the machine's. */
-async function interpreterOf({ id, paths }: RunnerConfiguration): Promise<string> {
-  if (paths.environment === undefined) return paths.python ?? 'python3'
-  const path = join(paths.environment, markerName)
-  const marker: unknown = await readFile(path, 'utf8').then(JSON.parse, () => undefined)
-  if (isRecord(marker) && typeof marker.python === 'string') return join(paths.environment, marker.python)
-  throw new RunnerError('LOAD_FAILED', `The environment of module ${id} is incomplete: ${path} can't be read.`, {
-    module: id,
-    file: path,
-    remedy: 'restart the module: its environment is then installed again',
-  })
 }
