@@ -1,4 +1,4 @@
-import type { RunnerConfiguration, RunnerState } from '../../protocol.ts'
+import type { RunnerState } from '../../protocol.ts'
 import { RunnerError, toRunnerError } from '../errors.ts'
 import { writeExact } from '../exact-json.ts'
 import type { LogSink } from '../log-output.ts'
