@@ -46,19 +46,12 @@ function closeOnSignal(app: RunningApp): void {
 function fail(error: unknown): void {
   if (error instanceof BerthError) {
     process.stderr.write(`berth: ${error.message}\n`)
-    const { remedy, problems } = error.details
-    if (Array.isArray(problems)) for (const problem of problems) process.stderr.write(`  ${describe(problem)}\n`)
+    const { remedy } = error.details
     if (typeof remedy === 'string') process.stderr.write(`  ${remedy}\n`)
   } else {
     process.stderr.write(`berth: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`)
   }
   process.exit(1)
-}
-
-function describe(problem: unknown): string {
-  const { file, line, column, message } = problem as Record<string, unknown>
-  const place = [file, line, column].filter((part) => part !== undefined).join(':')
-  return place === '' ? String(message) : `${place}: ${String(message)}`
 }
 
 // A fault that nobody caught leaves the state unknown: workloads go on, and the next start adopts them.

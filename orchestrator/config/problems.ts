@@ -35,13 +35,22 @@ export function describeProblem(problem: Problem): string {
   return [place, problem.field, problem.message].filter((part) => part !== '').join(': ')
 }
 
+/** In the order in which somebody reads the document; what has no place in it comes last. */
+function byPlace(a: Problem, b: Problem): number {
+  const last = Number.POSITIVE_INFINITY
+  return (a.line ?? last) === (b.line ?? last)
+    ? (a.column ?? last) - (b.column ?? last) || 0
+    : (a.line ?? last) - (b.line ?? last)
+}
+
 /** One error that says all of them; `details.problems` holds them as data, the first one's place stands beside it. */
 export function problemsError(
   code: 'CONFIG_INVALID' | 'MANIFEST_INVALID',
   subject: string,
-  problems: readonly Problem[],
+  unordered: readonly Problem[],
   details: ErrorDetails = {},
 ): BerthError {
+  const problems = [...unordered].sort(byPlace)
   const lines = problems.slice(0, shown).map((problem) => `  ${describeProblem(problem)}`)
   if (problems.length > shown) lines.push(`  and ${problems.length - shown} more`)
   const count = problems.length === 1 ? 'a problem' : `${problems.length} problems`

@@ -13,6 +13,8 @@ export class DesiredSource {
   readonly #onChange: (desired: DesiredState) => void
   #folders: readonly CatalogEntry[] = []
   readonly #images = new Map<string, CatalogEntry>()
+  /** A bad edit leaves a module at work as it was, its models included; its error shows beside it. */
+  #lastGood: ReadonlyMap<string, ModuleManifest> = new Map()
 
   constructor(config: Config, store: Store, onChange: (desired: DesiredState) => void) {
     this.#config = config
@@ -50,12 +52,15 @@ export class DesiredSource {
     // A folder wins over an image of the same id: adding such an image is refused, a later folder is the user's own act.
     const modules = new Map<string, CatalogEntry>(this.#images)
     for (const entry of this.#folders) modules.set(entry.id, entry)
-    const manifests: ModuleManifest[] = []
     const broken = new Map<string, BerthError>()
+    const good = new Map<string, ModuleManifest>()
     for (const { id, manifest, error } of modules.values()) {
-      if (manifest) manifests.push(manifest)
-      else broken.set(id, error)
+      const last = manifest ?? this.#lastGood.get(id)
+      if (last) good.set(id, last)
+      else if (error) broken.set(id, error)
     }
+    this.#lastGood = good
+    const manifests = good.values()
     const { models, aliases, problems } = resolveModels(this.#config, manifests, broken)
     return {
       modules: [...modules.values()],

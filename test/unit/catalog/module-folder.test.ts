@@ -106,9 +106,9 @@ models: {a: {threshold: 1.0}, b: }
       (error.details.problems as Problem[]).map(({ line, field, message }) => `${line} ${field} ${message}`),
     ).toEqual([
       '1 versoin unknown key "versoin", did you mean "version"?',
-      '4 timeouts.lod unknown key "lod", did you mean "load"?',
       '2 version "1.0" is no version: write three numbers as in 1.0.0 (semver.org)',
       '3 scale.min 2 is more than max (1): raise max or lower min',
+      '4 timeouts.lod unknown key "lod", did you mean "load"?',
     ])
   })
 

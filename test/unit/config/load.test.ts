@@ -264,8 +264,8 @@ test('the configuration can not be changed', () => {
 
 test('Docker subnets must be ranges that hold a subnet', async () => {
   expect(await problems('docker: {subnets: [10.0.0.0/30, 300.1.1.0/16, x]}')).toEqual([
-    expect.stringContaining('docker.subnets[2] must be an IPv4 range'),
     expect.stringContaining('docker.subnets[0] 10.0.0.0/30 has no room for a subnet of /28'),
     expect.stringContaining('docker.subnets[1] 300.1.1.0/16 is no IPv4 range'),
+    expect.stringContaining('docker.subnets[2] must be an IPv4 range'),
   ])
 })
