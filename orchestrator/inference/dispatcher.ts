@@ -1,7 +1,7 @@
 import { performance } from 'node:perf_hooks'
 import { BerthError, toBerthError } from '../domain/errors.ts'
 import type { JsonObject } from '../domain/json.ts'
-import type { Lease } from '../lifecycle/module-writer.ts'
+import type { Lease } from '../lifecycle/lease.ts'
 import type { Ending, InferCall } from '../runner/client.ts'
 import type {
   InferenceRequest,

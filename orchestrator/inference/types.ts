@@ -1,6 +1,6 @@
 import type { BerthError } from '../domain/errors.ts'
 import type { Json, JsonObject } from '../domain/json.ts'
-import type { Lease, WaitOptions } from '../lifecycle/module-writer.ts'
+import type { Lease, WaitOptions } from '../lifecycle/lease.ts'
 
 export interface InferenceRequest {
   /** Set where the caller names the module itself: its models include those that an explicit load named. */

@@ -5,9 +5,11 @@ import type { ReplicaState } from '../domain/replica.ts'
 import type { ObservedWorkload, Workload } from '../engines/engine.ts'
 import type { RunnerClient } from '../runner/client.ts'
 import { apply, move } from './apply.ts'
+import { Callers, closedError, reasonOf } from './callers.ts'
 import { type Decision, decide, disabledError, nextWakeMs, removedError } from './decide.ts'
 import { type Effects, exitError, type LifecycleObserver } from './effects.ts'
 import type { LifecycleEvent } from './events.ts'
+import { grantLease, type Lease, type LeaseOutcome, type WaitOptions } from './lease.ts'
 import {
   type LoadedModel,
   type ModuleDefinition,
@@ -19,44 +21,8 @@ import {
   type Waiter,
 } from './state.ts'
 
-/** The right to use a loaded model on one replica; exactly one `release` gives it back. */
-export interface Lease {
-  readonly module: string
-  readonly replica: string
-  readonly generation: number
-  readonly model: string
-  readonly client: RunnerClient
-  readonly definition: ModuleDefinition
-  /** How long the caller waited for a start and for a load, milliseconds; the rest it stood in the queue. */
-  readonly waited: { readonly startMs: number; readonly loadMs: number }
-  /**
-   * `lost`: the worker or runner may be gone, its health is asked before anything else is granted.
-   * `hung`: it must be replaced. More than one call does nothing.
-   */
-  release(outcome?: 'lost' | 'hung'): void
-}
-
-export interface WaitOptions {
-  readonly model: string
-  readonly maxInflight: number
-  readonly signal: AbortSignal
-  /** Called when only other requests keep this one waiting, and whenever its place changes; 1 is next. */
-  readonly onPosition?: (position: number) => void
-}
-
-interface Pending {
-  readonly resolve: (lease: Lease | undefined) => void
-  readonly reject: (error: BerthError) => void
-  readonly onPosition: ((position: number) => void) | undefined
-}
-
 /** How long a workload that was found running has to answer before it is replaced. */
 const adoptMs = 3_000
-
-interface PendingOperation {
-  readonly resolve: (names: readonly string[]) => void
-  readonly reject: (error: BerthError) => void
-}
 
 /** What is open for one live replica: given back when it is gone. */
 interface Handles {
@@ -87,8 +53,10 @@ export class ModuleWriter {
   readonly #observer: LifecycleObserver
   readonly #clock: Clock
   readonly #random: () => number
-  readonly #pending = new Map<number, Pending>()
-  readonly #operations = new Map<number, PendingOperation>()
+  /** Of waiters; those who only wanted a model loaded get no lease. */
+  readonly #callers = new Callers<Lease | undefined>()
+  /** Of explicit operations. */
+  readonly #operators = new Callers<readonly string[]>()
   readonly #handles = new Map<Replica, Handles>()
   readonly #watchers = new Map<() => void, (error: BerthError) => void>()
   readonly #inbox: LifecycleEvent[] = []
@@ -149,37 +117,19 @@ export class ModuleWriter {
     if (wanted !== 'enabled')
       return Promise.reject(wanted === 'disabled' ? disabledError(this.#state.id) : removedError(this.#state.id))
     const id = this.#nextId++
-    return new Promise((resolve, reject) => {
-      const onAbort = () => {
-        if (!this.#pending.delete(id)) return
-        reject(reasonOf(signal))
-        this.post({ type: 'leave', waiter: id })
-      }
-      const settle = () => signal.removeEventListener('abort', onAbort)
-      this.#pending.set(id, {
-        resolve: (lease) => {
-          settle()
-          resolve(lease)
-        },
-        reject: (error) => {
-          settle()
-          reject(error)
-        },
-        onPosition: options.onPosition,
-      })
-      signal.addEventListener('abort', onAbort, { once: true })
-      const waiter: Waiter = {
-        id,
-        kind,
-        model,
-        maxInflight: options.maxInflight,
-        sinceMs: this.#clock.now(),
-        queuedSinceMs: undefined,
-        position: 0,
-        doom: undefined,
-      }
-      this.post({ type: 'wait', waiter })
-    })
+    const settled = this.#callers.add(id, signal, () => this.post({ type: 'leave', waiter: id }), options.onPosition)
+    const waiter: Waiter = {
+      id,
+      kind,
+      model,
+      maxInflight: options.maxInflight,
+      sinceMs: this.#clock.now(),
+      queuedSinceMs: undefined,
+      position: 0,
+      doom: undefined,
+    }
+    this.post({ type: 'wait', waiter })
+    return settled
   }
 
   /** SERVICE_LOAD_MODELS with these models, literally. Resolves with the names that are loaded. */
@@ -201,26 +151,9 @@ export class ModuleWriter {
     if (this.#closed) return Promise.reject(shuttingDown())
     if (signal.aborted) return Promise.reject(reasonOf(signal))
     const id = this.#nextId++
-    return new Promise((resolve, reject) => {
-      const onAbort = () => {
-        if (!this.#operations.delete(id)) return
-        reject(reasonOf(signal))
-        this.post({ type: 'abandon', operation: id })
-      }
-      const settle = () => signal.removeEventListener('abort', onAbort)
-      this.#operations.set(id, {
-        resolve: (done) => {
-          settle()
-          resolve(done)
-        },
-        reject: (error) => {
-          settle()
-          reject(error)
-        },
-      })
-      signal.addEventListener('abort', onAbort, { once: true })
-      this.post({ type: 'operate', operation: { id, kind, models, names, doom: undefined } })
-    })
+    const settled = this.#operators.add(id, signal, () => this.post({ type: 'abandon', operation: id }))
+    this.post({ type: 'operate', operation: { id, kind, models, names, doom: undefined } })
+    return settled
   }
 
   /** Takes over a workload that runs since before this orchestrator. Resolves when its runner has answered; rejects, and has it stopped, when it does not. */
@@ -314,10 +247,8 @@ export class ModuleWriter {
     this.#inbox.length = 0
     this.#wake?.cancel()
     this.#prepareAbort?.abort()
-    for (const pending of this.#pending.values()) pending.reject(shuttingDown())
-    for (const pending of this.#operations.values()) pending.reject(shuttingDown())
-    this.#pending.clear()
-    this.#operations.clear()
+    this.#callers.rejectAll(shuttingDown())
+    this.#operators.rejectAll(shuttingDown())
     for (const fail of [...this.#watchers.values()]) fail(shuttingDown())
     for (const handles of this.#handles.values()) {
       handles.abort.abort()
@@ -343,13 +274,13 @@ export class ModuleWriter {
         return
       case 'reject':
         this.#dropWaiter(decision.waiter)
-        this.#take(decision.waiter)?.reject(decision.error)
+        this.#callers.take(decision.waiter.id)?.reject(decision.error)
         return
       case 'tell': {
         const { waiter, position } = decision
         waiter.position = position
         waiter.queuedSinceMs ??= this.#clock.now()
-        this.#pending.get(waiter.id)?.onPosition?.(position)
+        this.#callers.tell(waiter.id, position)
         return
       }
       case 'prepare':
@@ -378,63 +309,39 @@ export class ModuleWriter {
         return
       case 'finish':
         this.#dropOperation(decision.operation)
-        this.#takeOperation(decision.operation)?.resolve([])
+        this.#operators.take(decision.operation.id)?.resolve([])
         return
       case 'refuse':
         this.#dropOperation(decision.operation)
-        this.#takeOperation(decision.operation)?.reject(decision.error)
+        this.#operators.take(decision.operation.id)?.reject(decision.error)
         return
     }
   }
 
   #grant(waiter: Waiter, replica: Replica): void {
     this.#dropWaiter(waiter)
-    const pending = this.#take(waiter)
-    if (!pending) return
-    if (waiter.kind !== 'use') {
-      pending.resolve(undefined)
-      return
-    }
+    const caller = this.#callers.take(waiter.id)
+    if (!caller) return
+    if (waiter.kind !== 'use') return caller.resolve(undefined)
     const loaded = replica.models.get(waiter.model)
     const client = this.#handles.get(replica)?.client
     if (!loaded || !client) {
-      pending.reject(new BerthError('INTERNAL', `replica ${replica.id} was granted without being ready`))
-      return
+      return caller.reject(new BerthError('INTERNAL', `replica ${replica.id} was granted without being ready`))
     }
-    loaded.inflight += 1
-    replica.inflight += 1
-    pending.resolve(this.#lease(replica, waiter, loaded, client))
+    const onRelease = (outcome: LeaseOutcome | undefined) => this.#release(replica, waiter.model, loaded, outcome)
+    caller.resolve(grantLease(this.#state.definition, replica, waiter, loaded, client, onRelease))
   }
 
-  #lease(replica: Replica, waiter: Waiter, loaded: LoadedModel, client: RunnerClient): Lease {
+  #release(replica: Replica, model: string, loaded: LoadedModel, outcome: LeaseOutcome | undefined): void {
+    const { id } = this.#state
     const ref = { replica: replica.id, generation: replica.generation }
-    const { model, sinceMs } = waiter
-    const startMs = Math.max(0, replica.startedMs - sinceMs)
-    const loadMs = Math.max(0, loaded.loadedMs - Math.max(loaded.loadBeganMs, sinceMs))
-    let held = true
-    return {
-      module: this.#state.id,
-      ...ref,
-      model,
-      client,
-      definition: this.#state.definition,
-      waited: { startMs, loadMs },
-      release: (outcome) => {
-        if (!held) return
-        held = false
-        // What is known of the replica comes first: the lease that is given back must not be granted on a lost worker.
-        if (outcome === 'lost') this.post({ type: 'suspect', ...ref })
-        if (outcome === 'hung') {
-          const error = new BerthError(
-            'INFERENCE_TIMEOUT',
-            `Module ${this.#state.id}: an inference of ${model} went past its limit; the replica is replaced.`,
-            { module: this.#state.id, model },
-          )
-          this.post({ type: 'condemn', ...ref, error })
-        }
-        this.post({ type: 'release', ...ref, model, loaded })
-      },
+    // What is known of the replica comes first: the lease that is given back must not be granted on a lost worker.
+    if (outcome === 'lost') this.post({ type: 'suspect', ...ref })
+    if (outcome === 'hung') {
+      const message = `Module ${id}: an inference of ${model} went past its limit; the replica is replaced.`
+      this.post({ type: 'condemn', ...ref, error: new BerthError('INFERENCE_TIMEOUT', message, { module: id, model }) })
     }
+    this.post({ type: 'release', ...ref, model, loaded })
   }
 
   #prepare(): void {
@@ -564,7 +471,7 @@ export class ModuleWriter {
     this.#effects.load(this.#state.definition, handles.client, models, handles.abort.signal).then(
       (loaded) => {
         this.post({ type: 'loaded', ...ref, models: loaded })
-        if (operation) this.#takeOperation(operation)?.resolve(loaded)
+        if (operation) this.#operators.take(operation.id)?.resolve(loaded)
       },
       async (error: unknown) => {
         if (handles.abort.signal.aborted) return
@@ -573,7 +480,7 @@ export class ModuleWriter {
         // The suspicion comes first: the next load must not begin on a worker that may be stuck.
         if (reason.code !== 'LOAD_FAILED') this.post({ type: 'suspect', ...ref })
         this.post({ type: 'load-failed', ...ref, models: names, error: reason })
-        if (operation) this.#takeOperation(operation)?.reject(reason)
+        if (operation) this.#operators.take(operation.id)?.reject(reason)
       },
     )
   }
@@ -590,14 +497,14 @@ export class ModuleWriter {
     this.#effects.offload(this.#state.definition, handles.client, names, handles.abort.signal).then(
       (offloaded) => {
         this.post({ type: 'offloaded', ...ref, models: names })
-        if (operation) this.#takeOperation(operation)?.resolve(offloaded)
+        if (operation) this.#operators.take(operation.id)?.resolve(offloaded)
       },
       (error: unknown) => {
         if (handles.abort.signal.aborted) return
         const reason = toBerthError(error)
         this.post({ type: 'suspect', ...ref })
         this.post({ type: 'offload-failed', ...ref, models: names, error: reason })
-        if (operation) this.#takeOperation(operation)?.reject(reason)
+        if (operation) this.#operators.take(operation.id)?.reject(reason)
       },
     )
   }
@@ -617,7 +524,7 @@ export class ModuleWriter {
     const { id } = this.#state
     const stopped = () =>
       new BerthError('WORKLOAD_EXITED', `Module ${id} was stopped before it had finished.`, { module: id })
-    this.#takeOperation(running)?.reject(failure ?? stopped())
+    this.#operators.take(running.id)?.reject(failure ?? stopped())
   }
 
   readonly #onMove = (replica: Replica, from: ReplicaState, cause: string): void => {
@@ -649,18 +556,6 @@ export class ModuleWriter {
     this.#state.operations = this.#state.operations.filter((candidate) => candidate !== operation)
   }
 
-  #take(waiter: Waiter): Pending | undefined {
-    const pending = this.#pending.get(waiter.id)
-    this.#pending.delete(waiter.id)
-    return pending
-  }
-
-  #takeOperation(operation: Operation): PendingOperation | undefined {
-    const pending = this.#operations.get(operation.id)
-    this.#operations.delete(operation.id)
-    return pending
-  }
-
   #scheduleWake(): void {
     if (this.#closed) return
     const now = this.#clock.now()
@@ -673,15 +568,6 @@ export class ModuleWriter {
     })
     this.#wake = { atMs, cancel }
   }
-}
-
-function closedError(): BerthError {
-  return new BerthError('CLIENT_CLOSED', 'The caller went away.')
-}
-
-/** Why a signal was aborted, where it says so itself. */
-function reasonOf(signal: AbortSignal): BerthError {
-  return signal.reason instanceof BerthError ? signal.reason : closedError()
 }
 
 function removedElsewhere(id: string): BerthError {

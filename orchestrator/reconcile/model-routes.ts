@@ -1,7 +1,8 @@
 import { nearest } from '../config/nearest.ts'
 import { BerthError } from '../domain/errors.ts'
 import type { ModelDefinition } from '../domain/manifest.ts'
-import type { Lease, ModuleWriter, WaitOptions } from '../lifecycle/module-writer.ts'
+import type { Lease, WaitOptions } from '../lifecycle/lease.ts'
+import type { ModuleWriter } from '../lifecycle/module-writer.ts'
 import type { Supervisor } from './supervisor.ts'
 
 /** Finds who serves a model. Throws the error that says why nobody does. */

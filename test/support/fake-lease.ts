@@ -1,7 +1,7 @@
 import type { BerthError } from '../../orchestrator/domain/errors.ts'
 import type { ModuleManifest } from '../../orchestrator/domain/manifest.ts'
 import type { ModelRoute } from '../../orchestrator/inference/types.ts'
-import type { Lease, WaitOptions } from '../../orchestrator/lifecycle/module-writer.ts'
+import type { Lease, WaitOptions } from '../../orchestrator/lifecycle/lease.ts'
 import type { Ending, InferHandlers, InferLimits, RunnerClient } from '../../orchestrator/runner/client.ts'
 import { testDefinition } from './definitions.ts'
 

@@ -8,7 +8,8 @@ import type {
   Workload,
 } from '../../../orchestrator/engines/engine.ts'
 import type { Effects, LifecycleObserver, ReplicaRef } from '../../../orchestrator/lifecycle/effects.ts'
-import { type Lease, ModuleWriter, type WaitOptions } from '../../../orchestrator/lifecycle/module-writer.ts'
+import type { Lease, WaitOptions } from '../../../orchestrator/lifecycle/lease.ts'
+import { ModuleWriter } from '../../../orchestrator/lifecycle/module-writer.ts'
 import type { ModuleState } from '../../../orchestrator/lifecycle/state.ts'
 import type { RunnerClient, RunnerHealth } from '../../../orchestrator/runner/client.ts'
 import { type TestDefinition, testDefinition } from '../../support/definitions.ts'

@@ -1,0 +1,61 @@
+import type { RunnerClient } from '../runner/client.ts'
+import type { LoadedModel, ModuleDefinition, Replica, Waiter } from './state.ts'
+
+/** The right to use a loaded model on one replica; exactly one `release` gives it back. */
+export interface Lease {
+  readonly module: string
+  readonly replica: string
+  readonly generation: number
+  readonly model: string
+  readonly client: RunnerClient
+  readonly definition: ModuleDefinition
+  /** How long the caller waited for a start and for a load, milliseconds; the rest it stood in the queue. */
+  readonly waited: { readonly startMs: number; readonly loadMs: number }
+  /**
+   * `lost`: the worker or runner may be gone, its health is asked before anything else is granted.
+   * `hung`: it must be replaced. More than one call does nothing.
+   */
+  release(outcome?: LeaseOutcome): void
+}
+
+export type LeaseOutcome = 'lost' | 'hung'
+
+export interface WaitOptions {
+  readonly model: string
+  readonly maxInflight: number
+  readonly signal: AbortSignal
+  /** Called when only other requests keep this one waiting, and whenever its place changes; 1 is next. */
+  readonly onPosition?: (position: number) => void
+}
+
+/** Counts the lease in; `onRelease` is called once. */
+export function grantLease(
+  definition: ModuleDefinition,
+  replica: Replica,
+  waiter: Waiter,
+  loaded: LoadedModel,
+  client: RunnerClient,
+  onRelease: (outcome: LeaseOutcome | undefined) => void,
+): Lease {
+  loaded.inflight += 1
+  replica.inflight += 1
+  const { model, sinceMs } = waiter
+  let held = true
+  return {
+    module: definition.manifest.id,
+    replica: replica.id,
+    generation: replica.generation,
+    model,
+    client,
+    definition,
+    waited: {
+      startMs: Math.max(0, replica.startedMs - sinceMs),
+      loadMs: Math.max(0, loaded.loadedMs - Math.max(loaded.loadBeganMs, sinceMs)),
+    },
+    release(outcome) {
+      if (!held) return
+      held = false
+      onRelease(outcome)
+    },
+  }
+}
