@@ -10,11 +10,12 @@ const spec = engineSpec(instance, { network: network === 'egress' ? 'egress' : '
 await engine.prepare(spec, soon(), () => undefined)
 const { id, endpoint } = await engine.start(spec, soon())
 if (endpoint.kind !== 'tcp') throw new Error('a container answers on TCP')
+const address = `http://${endpoint.host}:${endpoint.port}`
 
 async function health(): Promise<number> {
   for (;;) {
     try {
-      return (await fetch(`http://${endpoint.host}:${endpoint.port}/health`, { signal: soon() })).status
+      return (await fetch(`${address}/health`, { signal: soon() })).status
     } catch (error) {
       if (Date.now() - began > 30_000) throw error
       await new Promise((resolve) => setTimeout(resolve, 50))
