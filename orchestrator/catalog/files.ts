@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { open, readdir, readFile, readlink, realpath, stat } from 'node:fs/promises'
-import { join } from 'node:path'
+import { join, sep } from 'node:path'
 import { isIgnored } from './catalog.ts'
 
 /** The files of a folder as a scan sees them: cheap to take, different whenever a file was written. */
@@ -10,7 +10,7 @@ export interface FileStamp {
   readonly size: number
   /** Times and inode of the file: any write changes it. */
   readonly mark: string
-  /** A link that leads nowhere. */
+  /** A link that leads nowhere, or to a folder that is not the module's. */
   readonly broken?: true
 }
 
@@ -30,14 +30,19 @@ export class TooManyFiles extends Error {
 }
 
 /**
- * Every file below the folder, sorted by path; links are followed, ignored names left out (catalog.ts). Files that
- * vanish meanwhile are left out. Throws TooManyFiles, or the error of a folder that can't be read.
+ * Every file below the folder, sorted by path; links are followed, though not to folders outside (one may lead to `/`),
+ * ignored names left out (catalog.ts). Files that vanish meanwhile are left out. Throws TooManyFiles, or the error of a folder that can't be read.
  */
 export async function listFiles(folder: string): Promise<readonly FileStamp[]> {
   const files: FileStamp[] = []
+  const root = await realpath(folder)
   const walk = async (path: string, prefix: string, above: readonly string[]): Promise<void> => {
     const real = await realpath(path)
     if (above.includes(real)) return
+    if (real !== root && !real.startsWith(root + sep)) {
+      files.push({ path: prefix.slice(0, -1), size: 0, mark: `-> ${real}`, broken: true })
+      return
+    }
     if (above.length > depthLimit) throw new TooManyFiles()
     for (const name of (await readdir(path)).sort()) {
       if (isIgnored(name)) continue

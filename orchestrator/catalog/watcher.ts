@@ -1,6 +1,6 @@
 import { basename } from 'node:path'
 import { watch } from 'chokidar'
-import { type BerthError, toBerthError } from '../domain/errors.ts'
+import { BerthError, toBerthError } from '../domain/errors.ts'
 import { type CatalogEntry, isIgnored, sameEntries } from './catalog.ts'
 import { createScanner, type ScanInput } from './scanner.ts'
 
@@ -98,11 +98,13 @@ export function createCatalogWatcher(options: CatalogWatcherOptions): CatalogWat
   const observe = (): void => {
     watcher = watch([input.modulesFolder, ...input.extraFolders], {
       ignoreInitial: true,
+      // A link may lead to the root of the machine; what changes behind one is found by the timer.
+      followSymlinks: false,
       ignored: (path) =>
         isIgnored(basename(path)) && path !== input.modulesFolder && !input.extraFolders.includes(path),
     })
     watcher.on('all', () => scanIn(burstMs))
-    watcher.on('error', (error) => tell(toBerthError(error)))
+    watcher.on('error', (error) => tell(lateNotice(error)))
   }
 
   return {
@@ -128,4 +130,12 @@ export function createCatalogWatcher(options: CatalogWatcherOptions): CatalogWat
       await chain
     },
   }
+}
+
+/** The same for all files that have the same problem. */
+function lateNotice(error: unknown): BerthError {
+  const code = error instanceof Error && 'code' in error ? String(error.code) : String(error)
+  const why = code === 'ENOSPC' || code === 'EMFILE' ? 'the system has no more watches for files' : code
+  const message = `Changes of modules may be noticed some seconds late: ${why}.`
+  return new BerthError('INTERNAL', message, {}, { cause: error })
 }

@@ -146,6 +146,15 @@ describe('the modules folder', () => {
   })
 })
 
+test('a link to a folder elsewhere is neither searched nor watched', async () => {
+  const modules = tempFolder({ 'a/service.py': '' })
+  symlinkSync('/', join(modules, 'a/everything'))
+  const { problems, until } = await watching(modules)
+  writeFiles(modules, { 'b/service.py': '' })
+  await until(['a ok', 'b ok'])
+  expect(problems).toEqual([])
+})
+
 describe('updates', () => {
   test('settings apply to the module that they name', async () => {
     const modules = tempFolder({ 'a/service.py': '', 'b/service.py': '' })
