@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { cp, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { chmod, cp, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
@@ -64,6 +64,10 @@ export interface TestBerthOptions {
   readonly copy?: readonly string[]
   readonly config?: string
   readonly env?: Readonly<Record<string, string>>
+  /** Program and arguments to run it with, before Node's own; what it makes must then be writable for anybody. */
+  readonly under?: readonly string[]
+  /** What `/readyz` answers when it has started; 200 when absent. */
+  readonly ready?: number
 }
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
@@ -79,6 +83,7 @@ export async function startBerth(options: TestBerthOptions): Promise<TestBerth> 
     await cp(join(root, source), join(modulesFolder, source.split('/').at(-1) ?? source), { recursive: true })
   }
   if (options.config !== undefined) await writeFile(join(folder, 'berth.yaml'), options.config)
+  if (options.under) await Promise.all([folder, modulesFolder].map((path) => chmod(path, 0o777)))
   const port = await freePort()
   const url = `http://127.0.0.1:${port}`
   const env = {
@@ -94,7 +99,8 @@ export async function startBerth(options: TestBerthOptions): Promise<TestBerth> 
   let log = ''
 
   async function start(): Promise<void> {
-    child = spawn(process.execPath, [main], { cwd: folder, env: clean(env), stdio: ['ignore', 'pipe', 'pipe'] })
+    const [program = process.execPath, ...args] = [...(options.under ?? []), process.execPath, main]
+    child = spawn(program, args, { cwd: folder, env: clean(env), stdio: ['ignore', 'pipe', 'pipe'] })
     child.stdout?.on('data', (bytes: Buffer) => {
       log += bytes.toString()
     })
@@ -104,7 +110,7 @@ export async function startBerth(options: TestBerthOptions): Promise<TestBerth> 
     const started = child
     await waitFor(60_000, 'the orchestrator is ready', async () => {
       if (started.exitCode !== null || started.signalCode !== null) throw new Error(`the orchestrator ended:\n${log}`)
-      return (await fetch(`${url}/readyz`).catch(() => undefined))?.status === 200
+      return (await fetch(`${url}/readyz`).catch(() => undefined))?.status === (options.ready ?? 200)
     })
   }
 

@@ -5,10 +5,16 @@ import { onTestFinished } from 'vitest'
 
 /** A folder of its own for the running test, with these files in it; removed when the test ends. */
 export function tempFolder(files: Readonly<Record<string, string>> = {}): string {
-  const folder = realpathSync(mkdtempSync(join(tmpdir(), 'berth-test-')))
-  onTestFinished(() => rmSync(folder, { recursive: true, force: true }))
-  writeFiles(folder, files)
+  const { folder, remove } = tempDirectory(files)
+  onTestFinished(remove)
   return folder
+}
+
+/** The same, for whoever removes it at another time. */
+export function tempDirectory(files: Readonly<Record<string, string>> = {}): { folder: string; remove(): void } {
+  const folder = realpathSync(mkdtempSync(join(tmpdir(), 'berth-test-')))
+  writeFiles(folder, files)
+  return { folder, remove: () => rmSync(folder, { recursive: true, force: true }) }
 }
 
 /** Path below the folder -> content. */

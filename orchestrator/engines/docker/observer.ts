@@ -87,12 +87,13 @@ export class Observer {
       if (address !== undefined) return { kind: 'tcp', host: address, port: inside.port }
     }
     const lines = await this.#lastLines(state.Id)
+    const said = lines.length === 0 ? '' : `; its last line: ${lines.at(-1)}`
     throw new BerthError(
       'WORKLOAD_EXITED',
-      `Module ${module} ended as soon as it was started, with exit code ${state.State.ExitCode}`,
+      `Module ${module} ended as soon as it was started, with exit code ${state.State.ExitCode}${said}`,
       {
         module,
-        code: state.State.ExitCode,
+        exitCode: state.State.ExitCode,
         lines,
         remedy: 'read the lines; an image module must stay in the foreground',
       },
