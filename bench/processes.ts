@@ -2,11 +2,13 @@ import { readdirSync, readFileSync } from 'node:fs'
 
 /** What the kernel tells of processes (Linux). */
 
-/** Processor time in seconds that the living threads of a process have used, as the scheduler counts it: to the nanosecond. */
+const ticksPerSecond = 100
+
+/** Processor time in seconds that a process has used, all of its threads, those that have ended too. */
 export function cpuSeconds(pid: number): number {
-  return readdirSync(`/proc/${pid}/task`)
-    .map((thread) => Number(readFileSync(`/proc/${pid}/task/${thread}/schedstat`, 'utf8').split(' ')[0]) / 1e9)
-    .reduce((sum, seconds) => sum + seconds, 0)
+  const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+  return (Number(fields[11]) + Number(fields[12])) / ticksPerSecond
 }
 
 export interface Memory {
