@@ -1,7 +1,7 @@
 import { type EnvironmentMarker, markerName } from '../../../module-runner/protocol.ts'
 import { BerthError } from '../../domain/errors.ts'
-import { isJsonObject } from '../../domain/json.ts'
 import type { EnvironmentInfo, EnvironmentStore, PrepareProgress } from '../engine.ts'
+import { environmentInfo, parseMarker } from '../environment-marker.ts'
 import { labels } from '../labels.ts'
 import { SharedWork } from '../shared-work.ts'
 import type { Daemon, VolumeState } from './daemon.ts'
@@ -48,16 +48,16 @@ export class Environments implements EnvironmentStore {
     report: Report,
   ): Promise<{ readonly environment: EnvironmentInfo; readonly cached: boolean }> {
     const present = await this.#find(job.key, job.imageId, signal)
-    if (present !== undefined) return { environment: toInfo(present), cached: true }
+    if (present !== undefined) return { environment: environmentInfo(present), cached: true }
     const made = await this.#installing.run(job.key, signal, report, (cancelled, tell) =>
       this.#make(job, cancelled, tell),
     )
-    return { environment: toInfo(made), cached: false }
+    return { environment: environmentInfo(made), cached: false }
   }
 
   async list(): Promise<readonly EnvironmentInfo[]> {
     const complete = await this.#complete(await this.#options.volumes.ours('environment'))
-    return complete.map(toInfo).sort((a, b) => (a.key < b.key ? -1 : 1))
+    return complete.map(environmentInfo).sort((a, b) => (a.key < b.key ? -1 : 1))
   }
 
   /** Those that were made by this instance; those of others are theirs to remove. */
@@ -69,7 +69,7 @@ export class Environments implements EnvironmentStore {
     for (const each of complete) {
       if (keep.has(each.key) || !(await volumes.remove(names.environment(each.key)))) continue
       this.#known.delete(each.key)
-      removed.push(toInfo(each))
+      removed.push(environmentInfo(each))
     }
     const broken = ours.filter(({ Name }) => !complete.some(({ key }) => names.environment(key) === Name))
     // One that an installer is filling is in use, and stays.
@@ -153,18 +153,4 @@ export class Environments implements EnvironmentStore {
     }
     return await volumes.withHelper(imageId, mounts, look, signal)
   }
-}
-
-function parseMarker(text: string, key: string): EnvironmentMarker | undefined {
-  try {
-    const value: unknown = JSON.parse(text)
-    if (!isJsonObject(value) || value.key !== key || typeof value.python !== 'string') return undefined
-    return value as unknown as EnvironmentMarker
-  } catch {
-    return undefined
-  }
-}
-
-function toInfo({ key, bytes, createdAt }: EnvironmentMarker): EnvironmentInfo {
-  return { key, bytes, createdAt }
 }

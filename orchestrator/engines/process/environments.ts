@@ -3,8 +3,8 @@ import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type EnvironmentMarker, markerName } from '../../../module-runner/protocol.ts'
 import { BerthError } from '../../domain/errors.ts'
-import { isJsonObject } from '../../domain/json.ts'
 import type { EnvironmentInfo, EnvironmentStore, PrepareProgress } from '../engine.ts'
+import { environmentInfo, parseMarker } from '../environment-marker.ts'
 import { SharedWork } from '../shared-work.ts'
 import { lockFile, tryLock } from './exclusive-lock.ts'
 
@@ -57,17 +57,17 @@ export class Environments implements EnvironmentStore {
   ): Promise<{ readonly environment: EnvironmentInfo; readonly cached: boolean }> {
     signal.throwIfAborted()
     const present = await this.marker(key)
-    if (present !== undefined) return { environment: toInfo(present), cached: true }
+    if (present !== undefined) return { environment: environmentInfo(present), cached: true }
     const made = await this.#installing.run(key, signal, onProgress, (cancelled, report) =>
       this.#make(key, cancelled, report, install),
     )
-    return { environment: toInfo(made), cached: false }
+    return { environment: environmentInfo(made), cached: false }
   }
 
   async list(): Promise<readonly EnvironmentInfo[]> {
     const names = await readdir(this.#folder).catch(() => [])
     const markers = await Promise.all(names.filter(isKey).map((name) => this.marker(name)))
-    return markers.flatMap((marker) => (marker === undefined ? [] : [toInfo(marker)]))
+    return markers.flatMap((marker) => (marker === undefined ? [] : [environmentInfo(marker)]))
   }
 
   async prune(keep: ReadonlySet<string>): Promise<readonly EnvironmentInfo[]> {
@@ -138,17 +138,3 @@ export class Environments implements EnvironmentStore {
 }
 
 const isKey = (name: string): boolean => /^[0-9a-f]{16,}$/.test(name)
-
-function parseMarker(text: string, key: string): EnvironmentMarker | undefined {
-  try {
-    const value: unknown = JSON.parse(text)
-    if (!isJsonObject(value) || value.key !== key || typeof value.python !== 'string') return undefined
-    return value as unknown as EnvironmentMarker
-  } catch {
-    return undefined
-  }
-}
-
-function toInfo(marker: EnvironmentMarker): EnvironmentInfo {
-  return { key: marker.key, bytes: marker.bytes, createdAt: marker.createdAt }
-}
