@@ -48,7 +48,7 @@ export function resolveModels(
       continue
     }
     for (const manifest of owners) {
-      const configuration = manifest.models[name] ?? {}
+      const configuration = (Object.hasOwn(manifest.models, name) ? manifest.models[name] : undefined) ?? {}
       const target = configuration.redirect_to
       if (typeof target === 'string') redirects.set(name, target)
       else models.set(name, define(name, manifest.id, { ...modelLimits(configuration), configuration }, manifest))

@@ -41,6 +41,11 @@ describe('a module', () => {
     })
   })
 
+  test.each(['constructor', 'toString', '__proto__'])('may be called %s, as every object has it', (id) => {
+    expect(resolve({}, module(id)).lookup(id)).toMatchObject({ module: id, configuration: {} })
+    expect(typeof resolve({}, module(id)).lookup(id)?.configuration).toBe('object')
+  })
+
   test('offers those of its module.yaml, with its own limits where they say none', () => {
     const resolved = resolve(
       {},
