@@ -84,7 +84,12 @@ class Controller implements DockerEngine {
   readonly name = 'docker'
   readonly environments: EnvironmentStore = {
     list: () => this.#guard(() => this.#session.environments.list()),
-    prune: (keep) => this.#guard(() => this.#session.environments.prune(keep)),
+    prune: (keep) =>
+      this.#guard(async () => {
+        const { environments, runner } = this.#session
+        await runner.prune()
+        return await environments.prune(keep)
+      }),
   }
   readonly #options: DockerEngineOptions
   readonly #prepared = new Map<string, PreparedParts>()

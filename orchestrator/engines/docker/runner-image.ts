@@ -1,4 +1,3 @@
-import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { PrepareProgress } from '../engine.ts'
 import { labels } from '../labels.ts'
@@ -35,6 +34,7 @@ const marker = '.berth-complete'
 const dockerfile = 'module-runner/Dockerfile'
 /** A container that fills the volume and is older than this was left by somebody who died. */
 const fillMs = 300_000
+const oldMs = 7 * 24 * 60 * 60 * 1000
 
 export class Runner {
   readonly #options: RunnerOptions
@@ -58,6 +58,15 @@ export class Runner {
       if (found !== undefined && identityOf(found) === identity) return { ...volume, cached: true }
     }
     return await this.#work.run('runner', signal, report, (cancelled, tell) => this.#make(cancelled, tell))
+  }
+
+  /** Removes the volumes of earlier runners that nothing uses: a week old, so that no other orchestrator just made them. */
+  async prune(): Promise<void> {
+    const { daemon, volumes } = this.#options
+    for (const { Name, CreatedAt } of await daemon.listVolumes({ label: [`${labels.role}=runner`] })) {
+      const ageMs = Date.now() - Date.parse(CreatedAt ?? '')
+      if (Name !== this.#known?.volume.name && ageMs > oldMs) await volumes.remove(Name)
+    }
   }
 
   async #make(signal: AbortSignal, report: Report): Promise<RunnerVolume & { cached: boolean }> {
@@ -134,5 +143,3 @@ const notOfRunner: Ignored = (path) => {
   if (!path.startsWith('module-runner/')) return true
   return /(^|\/)(__pycache__|node_modules)(\/|$)|\.pyc$/.test(path)
 }
-
-export const runnerDockerfile = (repositoryRoot: string): string => join(repositoryRoot, dockerfile)
