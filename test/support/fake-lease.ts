@@ -13,10 +13,16 @@ export class FakeRoute implements ModelRoute {
   readonly calls: FakeCall[] = []
   readonly released: ('lost' | 'hung' | undefined)[] = []
   readonly manifest: Partial<ModuleManifest>
+  /** Set: a lease is granted without waiting. */
+  free = false
   waited = { startMs: 0, loadMs: 0 }
 
   constructor(manifest: Partial<ModuleManifest> = {}) {
     this.manifest = manifest
+  }
+
+  acquireNow(): Lease | undefined {
+    return this.free ? this.#lease() : undefined
   }
 
   acquire(options: Pick<WaitOptions, 'signal' | 'onPosition'>): Promise<Lease> {

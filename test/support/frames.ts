@@ -1,4 +1,11 @@
-import type { Frame } from './orchestrator.ts'
+export type Frame = Record<string, unknown> & {
+  readonly chunk?: {
+    readonly response: { readonly text?: string; readonly files?: unknown[]; readonly extra?: Record<string, unknown> }
+  }
+  readonly done?: boolean
+  readonly conversation?: unknown[]
+  readonly error?: { readonly code: string; readonly message: string; readonly details?: Record<string, unknown> }
+}
 
 /** The frames of one streamed answer, taken one by one, so that a test can act between them. */
 export interface FrameReader {

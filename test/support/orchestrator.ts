@@ -8,7 +8,9 @@ import { DatabaseSync } from 'node:sqlite'
 import { fileURLToPath } from 'node:url'
 import type { LogRecord, ModelView, ModuleView } from '../../orchestrator/domain/views.ts'
 import { removeInstances } from './docker-cleanup.ts'
-import { type FrameReader, readFrames } from './frames.ts'
+import { type Frame, type FrameReader, readFrames } from './frames.ts'
+
+export type { Frame } from './frames.ts'
 
 /** A real orchestrator in a process of its own, with folders of its own, driven over HTTP as a user would. */
 export interface TestBerth {
@@ -40,15 +42,6 @@ export interface TestBerth {
   restart(): Promise<void>
   /** SIGTERM, then everything that is left of it is removed. */
   close(): Promise<void>
-}
-
-export type Frame = Record<string, unknown> & {
-  readonly chunk?: {
-    readonly response: { readonly text?: string; readonly files?: unknown[]; readonly extra?: Record<string, unknown> }
-  }
-  readonly done?: boolean
-  readonly conversation?: unknown[]
-  readonly error?: { readonly code: string; readonly message: string; readonly details?: Record<string, unknown> }
 }
 
 interface RequestOptions {
