@@ -43,8 +43,9 @@ export class Inference {
   readonly #request: InferenceRequest
   readonly #sink: InferenceSink
   readonly #watch: WatchInference
-  readonly #abort = new AbortController()
   readonly #began = performance.now()
+  /** Ends the wait for a lease; there is none where a lease is granted at once. */
+  #waiting: AbortController | undefined
   #lease: Lease | undefined
   #call: InferCall | undefined
   #observer: ReturnType<WatchInference> | undefined
@@ -70,7 +71,7 @@ export class Inference {
     }
     this.#call?.cancel()
     this.#close('cancelled')
-    this.#abort.abort(new BerthError('CLIENT_CLOSED', 'The caller went away.'))
+    this.#waiting?.abort(new BerthError('CLIENT_CLOSED', 'The caller went away.'))
   }
 
   /** Goes on after the sink's `data` answered false. */
@@ -87,8 +88,19 @@ export class Inference {
       return
     }
     this.#observer = this.#watch(found.module, found.model)
+    try {
+      const lease = found.acquireNow()
+      if (lease) this.#start(found, lease)
+      else this.#wait(found)
+    } catch (error) {
+      this.#fail(toBerthError(error))
+    }
+  }
+
+  #wait(found: ModelRoute): void {
+    this.#waiting = new AbortController()
     found
-      .acquire({ signal: this.#abort.signal, onPosition: (position) => this.#queued(position) })
+      .acquire({ signal: this.#waiting.signal, onPosition: (position) => this.#queued(position) })
       .then((lease) => this.#start(found, lease))
       .catch((error: unknown) => this.#fail(toBerthError(error)))
   }

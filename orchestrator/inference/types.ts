@@ -46,6 +46,8 @@ export interface ModelRoute {
   readonly module: string
   /** The model's own name, where the request named an alias. */
   readonly model: string
+  /** A lease without waiting, or undefined: then `acquire` is to be asked. */
+  acquireNow(): Lease | undefined
   acquire(options: Pick<WaitOptions, 'signal' | 'onPosition'>): Promise<Lease>
 }
 

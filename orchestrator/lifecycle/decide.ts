@@ -133,6 +133,16 @@ function grants(state: ModuleState): readonly Decision[] {
   return decisions
 }
 
+/** Where a request that nobody is in line before gets its lease at once, by the same rule as those who wait. */
+export function replicaFor(state: ModuleState, model: string, maxInflight: number): Replica | undefined {
+  if (state.waiters.length > 0) return undefined
+  for (const replica of state.replicas.values()) {
+    if (!canServe(replica, model) || offloadWaits(state, replica, model)) continue
+    if ((replica.models.get(model)?.inflight ?? 0) < maxInflight) return replica
+  }
+  return undefined
+}
+
 /** A lease only on a replica that is ready, has the model, and is neither leaving nor under suspicion. */
 function canServe(replica: Replica, model: string): boolean {
   return (

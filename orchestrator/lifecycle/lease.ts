@@ -1,5 +1,5 @@
 import type { RunnerClient } from '../runner/client.ts'
-import type { LoadedModel, ModuleDefinition, Replica, Waiter } from './state.ts'
+import type { LoadedModel, ModuleDefinition, Replica } from './state.ts'
 
 /** The right to use a loaded model on one replica; exactly one `release` gives it back. */
 export interface Lease {
@@ -32,7 +32,7 @@ export interface WaitOptions {
 export function grantLease(
   definition: ModuleDefinition,
   replica: Replica,
-  waiter: Waiter,
+  waiter: { readonly model: string; readonly sinceMs: number },
   loaded: LoadedModel,
   client: RunnerClient,
   onRelease: (outcome: LeaseOutcome | undefined) => void,

@@ -6,7 +6,7 @@ import type { ObservedWorkload, Workload } from '../engines/engine.ts'
 import type { RunnerClient } from '../runner/client.ts'
 import { apply, move } from './apply.ts'
 import { Callers, closedError, reasonOf } from './callers.ts'
-import { type Decision, decide, disabledError, nextWakeMs, removedError } from './decide.ts'
+import { type Decision, decide, disabledError, nextWakeMs, removedError, replicaFor } from './decide.ts'
 import { type Effects, exitError, type LifecycleObserver } from './effects.ts'
 import type { LifecycleEvent } from './events.ts'
 import { grantLease, type Lease, type LeaseOutcome, type WaitOptions } from './lease.ts'
@@ -94,7 +94,7 @@ export class ModuleWriter {
       this.#running = false
     }
     this.#scheduleWake()
-    for (const look of [...this.#watchers.keys()]) look()
+    if (this.#watchers.size > 0) for (const look of [...this.#watchers.keys()]) look()
   }
 
   /** A lease on a ready replica, in order of arrival; starts and loads what is missing. Rejects with a BerthError. */
@@ -102,6 +102,13 @@ export class ModuleWriter {
     const lease = await this.#wait('use', options)
     if (!lease) throw new BerthError('INTERNAL', `module ${this.#state.id} granted nothing`)
     return lease
+  }
+
+  /** A lease, if one can be granted at once; undefined otherwise, and then nothing has changed: `acquire` waits for one. */
+  acquireNow(model: string, maxInflight: number): Lease | undefined {
+    if (this.#closed || this.#running || this.#state.wanted !== 'enabled') return undefined
+    const replica = replicaFor(this.#state, model, maxInflight)
+    return replica && this.#leaseOn(replica, { model, sinceMs: this.#clock.now() })
   }
 
   /** Resolves when a replica has the model loaded. */
@@ -323,13 +330,17 @@ export class ModuleWriter {
     const caller = this.#callers.take(waiter.id)
     if (!caller) return
     if (waiter.kind !== 'use') return caller.resolve(undefined)
+    const lease = this.#leaseOn(replica, waiter)
+    if (lease) caller.resolve(lease)
+    else caller.reject(new BerthError('INTERNAL', `replica ${replica.id} was granted without being ready`))
+  }
+
+  #leaseOn(replica: Replica, waiter: { readonly model: string; readonly sinceMs: number }): Lease | undefined {
     const loaded = replica.models.get(waiter.model)
     const client = this.#handles.get(replica)?.client
-    if (!loaded || !client) {
-      return caller.reject(new BerthError('INTERNAL', `replica ${replica.id} was granted without being ready`))
-    }
+    if (!loaded || !client) return undefined
     const onRelease = (outcome: LeaseOutcome | undefined) => this.#release(replica, waiter.model, loaded, outcome)
-    caller.resolve(grantLease(this.#state.definition, replica, waiter, loaded, client, onRelease))
+    return grantLease(this.#state.definition, replica, waiter, loaded, client, onRelease)
   }
 
   #release(replica: Replica, model: string, loaded: LoadedModel, outcome: LeaseOutcome | undefined): void {

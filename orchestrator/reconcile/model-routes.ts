@@ -12,6 +12,7 @@ export interface FoundModel {
   readonly model: string
   readonly writer: ModuleWriter
   readonly maxInflight: number
+  acquireNow(): Lease | undefined
   acquire(options: Pick<WaitOptions, 'signal' | 'onPosition'>): Promise<Lease>
 }
 
@@ -76,6 +77,7 @@ function found(
     model: name,
     writer,
     maxInflight: maxSimulUsers,
+    acquireNow: () => writer.acquireNow(name, maxSimulUsers),
     acquire: (options) => writer.acquire({ model: name, maxInflight: maxSimulUsers, ...options }),
   }
 }

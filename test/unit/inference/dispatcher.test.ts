@@ -55,6 +55,18 @@ function dispatched(route = new FakeRoute(), more: Partial<InferenceRequest> = {
 afterEach(() => vi.useRealTimers())
 
 describe('an inference', () => {
+  it('that gets its lease at once is on its way before anybody waits', () => {
+    const route = new FakeRoute()
+    route.free = true
+    const { counted, told } = dispatched(route)
+    expect(route.waiting).toEqual([])
+    route.calls[0]?.send(doneLine)
+    route.calls[0]?.end()
+    expect(told).toEqual(['begin', `data ${doneLine}`, 'end'])
+    expect(route.released).toEqual([undefined])
+    expect(counted).toEqual(['started', 'first', 'ok'])
+  })
+
   it('goes to the runner with what was asked, and comes back as it is', async () => {
     const { counted, granted, route, told } = dispatched(undefined, { conversation: [{ role: 'user', content: 'hi' }] })
     const call = await granted()

@@ -4,6 +4,46 @@ import { type Asked, createRig, settled } from './rig.ts'
 
 const grantedOf = (all: readonly Asked[]) => all.map(({ granted }) => granted !== undefined)
 
+describe('a lease without waiting', () => {
+  it('is granted where a model is ready and has room, and counts', async () => {
+    const rig = createRig()
+    await rig.ready()
+    const first = rig.writer.acquireNow('m', 2)
+    expect(first).toMatchObject({ model: 'm', replica: 'mod-0', waited: { startMs: 0, loadMs: 0 } })
+    expect(rig.writer.acquireNow('m', 2)).toBeDefined()
+    expect(rig.writer.acquireNow('m', 2)).toBeUndefined()
+    expect(rig.replica?.inflight).toBe(2)
+    const waits = rig.acquire('m', { maxInflight: 2 })
+    first?.release()
+    await settled()
+    expect(waits.granted).toBeDefined()
+    expect(rig.replica?.inflight).toBe(2)
+  })
+
+  it('is not granted before those who wait', async () => {
+    const rig = createRig()
+    await rig.ready()
+    rig.acquire('m', { maxInflight: 1 })
+    const waits = rig.acquire('m', { maxInflight: 1 })
+    await settled()
+    expect(rig.writer.acquireNow('m', 5)).toBeUndefined()
+    expect(waits.granted).toBeUndefined()
+  })
+
+  it('is not granted, and nothing is started for it, where the model is not loaded, is suspected, or nobody may have it', async () => {
+    const rig = createRig({ models: { m: {}, other: {} } })
+    expect(rig.writer.acquireNow('m', 1)).toBeUndefined()
+    expect(rig.effects.count('start')).toBe(0)
+    await rig.ready()
+    expect(rig.writer.acquireNow('other', 1)).toBeUndefined()
+    expect(rig.effects.count('load')).toBe(1)
+    rig.writer.acquireNow('m', 1)?.release('lost')
+    expect(rig.writer.acquireNow('m', 1)).toBeUndefined()
+    rig.writer.close()
+    expect(rig.writer.acquireNow('m', 1)).toBeUndefined()
+  })
+})
+
 describe('leases', () => {
   it('are granted in order of arrival, max_simul_users at a time', async () => {
     const rig = createRig()
