@@ -24,6 +24,7 @@ import { schemaRoutes } from './http/routes/schemas.ts'
 import { createServer, listen } from './http/server.ts'
 import type { Services } from './http/services.ts'
 import { createDispatcher } from './inference/dispatcher.ts'
+import { createMemoryCare } from './inference/memory-care.ts'
 import { watchInferences } from './inference/watch.ts'
 import { engineEffects } from './lifecycle/engine-effects.ts'
 import { createLogFollower } from './lifecycle/log-follower.ts'
@@ -177,6 +178,7 @@ async function compose(
     route: ({ module, model }) =>
       module === undefined ? findModel(supervisor, model) : findModelOf(supervisor, module, model),
     watch: watchInferences(metrics),
+    relayed: createMemoryCare(),
   })
   const models = createModelService({ supervisor })
   const gatewayModels = {

@@ -24,12 +24,14 @@ export interface Dispatcher {
 export interface DispatcherOptions {
   readonly route: RouteModels
   readonly watch: WatchInference
+  /** Told of bytes that have been handed on. */
+  readonly relayed?: (bytes: number) => void
 }
 
-export function createDispatcher({ route, watch }: DispatcherOptions): Dispatcher {
+export function createDispatcher({ route, watch, relayed = () => {} }: DispatcherOptions): Dispatcher {
   return {
     dispatch(request, sink) {
-      const inference = new Inference(request, sink, watch)
+      const inference = new Inference(request, sink, watch, relayed)
       inference.run(route)
       return inference
     },
@@ -43,6 +45,7 @@ export class Inference {
   readonly #request: InferenceRequest
   readonly #sink: InferenceSink
   readonly #watch: WatchInference
+  readonly #relayed: (bytes: number) => void
   readonly #began = performance.now()
   /** Ends the wait for a lease; there is none where a lease is granted at once. */
   #waiting: AbortController | undefined
@@ -55,10 +58,11 @@ export class Inference {
   #ended = false
   #abandoned = false
 
-  constructor(request: InferenceRequest, sink: InferenceSink, watch: WatchInference) {
+  constructor(request: InferenceRequest, sink: InferenceSink, watch: WatchInference, relayed: (bytes: number) => void) {
     this.#request = request
     this.#sink = sink
     this.#watch = watch
+    this.#relayed = relayed
   }
 
   /** The client has gone: queued, cold start and load are given up; a stream is cancelled, or drained where its module says so. */
@@ -150,6 +154,7 @@ export class Inference {
       this.#observer?.firstChunk(now - this.#began)
       this.#sink.begin(this.#timings)
     }
+    this.#relayed(bytes.length)
     return this.#sink.data(bytes)
   }
 
