@@ -5,6 +5,7 @@ import { inferFailure, textOf } from '../support/answers.ts'
 import { engines, plainModule } from '../support/engines.ts'
 import { startBerth, type TestBerth, waitFor } from '../support/orchestrator.ts'
 import { mayMount, mountSmallDisk } from '../support/small-disk.ts'
+import { uvVariables } from '../support/test-uv.ts'
 import { makeWheel } from '../support/wheels.ts'
 
 /** Requirements that can't be installed: an error with the installer's last lines, and a retry as soon as they are mended. */
@@ -13,7 +14,7 @@ describe.each(engines)('requirements on the %s engine', (engine) => {
   let berth: TestBerth
 
   beforeAll(async () => {
-    berth = await startBerth({ engine, modules: { good: { ...plainModule } } })
+    berth = await startBerth({ engine, modules: { good: { ...plainModule } }, env: await uvVariables() })
     await berth.infer('good')
   })
   afterAll(() => berth?.close())
@@ -87,18 +88,18 @@ describe.each(engines)('requirements on the %s engine', (engine) => {
 
 describe.runIf(mayMount())('a disk that is full during an install', () => {
   it('is named, leaves no half environment, and harms no other module', async () => {
-    const disk = mountSmallDisk(200)
+    const disk = mountSmallDisk(64)
     let berth: TestBerth | undefined
     try {
       berth = await startBerth({
         engine: 'process',
         modules: { good: { ...plainModule } },
-        env: { BERTH_DATA: disk.folder, TMPDIR: disk.folder, NODE_COMPILE_CACHE: '' },
+        env: { ...(await uvVariables()), BERTH_DATA: disk.folder, TMPDIR: disk.folder, NODE_COMPILE_CACHE: '' },
       })
       await berth.infer('good')
       const wheels = join(berth.folder, 'wheels')
       await mkdir(wheels)
-      const wheel = await makeWheel(wheels, { name: 'tinyhuge', paddingBytes: 400 * 1024 * 1024 })
+      const wheel = await makeWheel(wheels, { name: 'tinyhuge', paddingBytes: 200 * 1024 * 1024 })
       await berth.writeModule('huge', {
         'requirements.txt': `--no-index\n${join(wheels, wheel)}\n`,
         ...plainModule,

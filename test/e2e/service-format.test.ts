@@ -43,6 +43,12 @@ describe('service modules', () => {
       modules: {
         plain: { 'service.py': answers('plain') },
         served: { 'serv.py': answers('by serv.py') },
+        unset: {
+          'service.py': answers('').replace(
+            '{"text": ""}',
+            '{"extra": {"service": ServiceConfiguration, "services": ServerConfiguration["services"]}}',
+          ),
+        },
         'has space': { 'service.py': answers('never') },
         __pycache__: { 'service.py': answers('never') },
         '.hidden': { 'service.py': answers('never') },
@@ -58,7 +64,7 @@ describe('service modules', () => {
 
   describe('discovery', () => {
     it('takes every folder for a module, and nothing else', async () => {
-      expect(await ids()).toEqual(['has space', 'plain', 'probe', 'served', 'twin-a', 'twin-b'])
+      expect(await ids()).toEqual(['has space', 'plain', 'probe', 'served', 'twin-a', 'twin-b', 'unset'])
     })
 
     it('lists a folder with a space in its name with its error; the others answer', async () => {
@@ -172,6 +178,10 @@ describe('service modules', () => {
         'first',
         { module: 'probe', max_simul_users: 2, temperature: 1, count: 3, nested: { deep: [1, 2] } },
       ])
+    })
+
+    it('injects no ServiceConfiguration where there is neither a file nor a setting', async () => {
+      expect(await extraOf(berth, 'unset', {})).toEqual({ service: null, services: { unset: {} } })
     })
 
     it('accepts that a module loads again inside an inference', async () => {

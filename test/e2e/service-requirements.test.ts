@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { extraOf } from '../support/answers.ts'
 import { engines } from '../support/engines.ts'
 import { startBerth, type TestBerth } from '../support/orchestrator.ts'
+import { uvVariables } from '../support/test-uv.ts'
 import { makeWheel } from '../support/wheels.ts'
 
 /** The rows about requirements of the table "Service modules" in docs/modules.md. Everything installed is local. */
@@ -70,7 +71,7 @@ describe.each(engines)('requirements on the %s engine', (engine) => {
   let berth: TestBerth
 
   beforeAll(async () => {
-    berth = await startBerth({ engine })
+    berth = await startBerth({ engine, env: await uvVariables() })
     const parts = join(berth.folder, 'parts')
     await makeWheel(join(parts, 'wheels'), { name: 'tinywheel' })
     await makeWheel(join(parts, 'wheels'), { name: 'tinymarked' })
@@ -99,10 +100,10 @@ describe.each(engines)('requirements on the %s engine', (engine) => {
   })
 
   it.each([
-    ['one', /called with one None/],
-    ['two', /called with two None \[/],
-    ['four', /called with four NO_GPU (True|False) True \[/],
-  ])('of requirements.py whose Install takes %s arguments', async (id, line) => {
+    ['one', 1, /called with one None/],
+    ['two', 2, /called with two None \[/],
+    ['four', 4, /called with four NO_GPU (True|False) True \[/],
+  ])('of requirements.py (%s) whose Install takes %i arguments', async (id, _count, line) => {
     await installed(id)
     expect(await extraOf(berth, id, {})).toEqual({ tinywheel: '1.0' })
     expect(await said(id)).toContainEqual(expect.stringMatching(line))

@@ -4,7 +4,7 @@ import { writeFile } from 'node:fs/promises'
 import { type IncomingMessage, request } from 'node:http'
 import { join } from 'node:path'
 import { afterEach, describe, expect, it } from 'vitest'
-import { extraOf, failureOf, textOf } from '../support/answers.ts'
+import { extraOf, inferFailure, textOf } from '../support/answers.ts'
 import { engines, plainModule } from '../support/engines.ts'
 import { containersOf, processesInContainers, processesOf } from '../support/leftovers.ts'
 import { startBerth, type TestBerth, waitFor } from '../support/orchestrator.ts'
@@ -141,19 +141,19 @@ describe.each(engines)('a stream on the %s engine', (engine) => {
 
   it('goes on to its end when the orchestrator is told to end; the container goes on after it', async () => {
     berth = await startBerth({ engine, modules: { plain: { ...plainModule } } })
-    const stream = await berth.stream('plain', { parameters: { n: 40, pause: 0.05 } })
+    const stream = await berth.stream('plain', { parameters: { n: 100, pause: 0.05 } })
     expect((await stream.next())?.chunk).toBeDefined()
     const [before] = (await berth.module('plain')).replicas
     const ended = once(berth.process, 'exit')
     berth.process.kill('SIGTERM')
     const current = berth
     await waitFor(10_000, 'new requests are turned away, at an open port', async () => {
-      const answer = await current.request('POST', '/api/models/plain/infer', {})
-      return (await failureOf(answer).catch(() => undefined))?.code === 'SHUTTING_DOWN'
+      const { code } = await inferFailure(current, 'no-such-model')
+      return code === 'SHUTTING_DOWN'
     })
     const frames = await stream.rest()
     expect(frames.at(-1)).toEqual({ done: true })
-    expect(frames).toHaveLength(40)
+    expect(frames).toHaveLength(100)
     expect(await ended).toEqual([0, null])
 
     const left =
