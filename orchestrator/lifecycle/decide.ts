@@ -43,6 +43,11 @@ export function decide(state: ModuleState, nowMs: number): readonly Decision[] {
   return none
 }
 
+/** A release after which `decide` has nothing to say, and no earlier wake: others use the model, and nobody waits. */
+export function followsNothing(state: ModuleState, released: { readonly inflight: number }): boolean {
+  return released.inflight > 0 && state.waiters.length === 0 && state.operations.length === 0
+}
+
 const none: readonly Decision[] = []
 
 const rules: readonly ((state: ModuleState, nowMs: number) => readonly Decision[])[] = [

@@ -6,7 +6,7 @@ import type { ObservedWorkload, Workload } from '../engines/engine.ts'
 import type { RunnerClient } from '../runner/client.ts'
 import { apply, move } from './apply.ts'
 import { Callers, closedError, reasonOf } from './callers.ts'
-import { type Decision, decide, disabledError, nextWakeMs, removedError, replicaFor } from './decide.ts'
+import { type Decision, decide, disabledError, followsNothing, nextWakeMs, removedError, replicaFor } from './decide.ts'
 import { type Effects, exitError, type LifecycleObserver } from './effects.ts'
 import type { LifecycleEvent } from './events.ts'
 import { grantLease, type Lease, type LeaseOutcome, type WaitOptions } from './lease.ts'
@@ -85,15 +85,18 @@ export class ModuleWriter {
     this.#inbox.push(event)
     if (this.#running) return
     this.#running = true
+    let quiet = true
     try {
       for (let next = this.#inbox.shift(); next; next = this.#inbox.shift()) {
         apply(this.#state, next, { nowMs: this.#clock.now(), random: this.#random() }, this.#onMove)
+        if (next.type === 'release' && followsNothing(this.#state, next.loaded)) continue
+        quiet = false
         this.#enactAll()
       }
     } finally {
       this.#running = false
     }
-    this.#scheduleWake()
+    if (!quiet) this.#scheduleWake()
     if (this.#watchers.size > 0) for (const look of [...this.#watchers.keys()]) look()
   }
 
