@@ -10,7 +10,7 @@ import type { Config } from './config/config.ts'
 import type { ConfigSource } from './config/load.ts'
 import { configSchema } from './config/schema.ts'
 import { changesForRestart, watchConfig } from './config/watch.ts'
-import { systemClock } from './domain/clock.ts'
+import { steadyClock, systemClock } from './domain/clock.ts'
 import { BerthError } from './domain/errors.ts'
 import { createDockerEngine, probeDocker } from './engines/docker/docker-engine.ts'
 import type { Engine } from './engines/engine.ts'
@@ -170,7 +170,7 @@ async function compose(
     instance,
     effects,
     observer,
-    clock: systemClock,
+    clock: steadyClock,
     random: Math.random,
     log: (level, message, fields) => logger[level](fields ?? {}, message),
   })

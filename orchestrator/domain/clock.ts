@@ -6,11 +6,14 @@ export interface Clock {
   schedule(delayMs: number, callback: () => void): () => void
 }
 
-export const systemClock: Clock = {
-  now: () => Date.now(),
-  schedule(delayMs, callback) {
-    const timer = setTimeout(callback, Math.min(delayMs, 2_147_483_647))
-    timer.unref()
-    return () => clearTimeout(timer)
-  },
+function schedule(delayMs: number, callback: () => void): () => void {
+  const timer = setTimeout(callback, Math.min(delayMs, 2_147_483_647))
+  timer.unref()
+  return () => clearTimeout(timer)
 }
+
+/** What the machine's clock says: for what people and other programs read. It may be set back. */
+export const systemClock: Clock = { now: () => Date.now(), schedule }
+
+/** For deadlines and ages: never goes back or leaps, whatever is done to the machine's clock after the start. */
+export const steadyClock: Clock = { now: () => performance.timeOrigin + performance.now(), schedule }

@@ -80,13 +80,13 @@ export function watchEngine(options: EngineWatchOptions): EngineWatch {
     const both = AbortSignal.any([signal, stop.signal])
     readHints(both).catch(() => nudge())
     try {
-      for (let healthAt = Date.now() + healthEveryMs; !signal.aborted; ) {
+      for (let healthAt = performance.now() + healthEveryMs; !signal.aborted; ) {
         if (!hinted) await hintOrPause()
         await delay(gatherMs, undefined, { signal, ref: false })
         hinted = false
         await supervisor.reconcile()
-        if (Date.now() < healthAt) continue
-        healthAt = Date.now() + healthEveryMs
+        if (performance.now() < healthAt) continue
+        healthAt = performance.now() + healthEveryMs
         supervisor.checkHealth()
       }
     } finally {
