@@ -10,6 +10,7 @@ import type { ModuleDefinition } from './state.ts'
  * (engine-effects.ts), the one of the unit tests records. Every method rejects with a BerthError.
  */
 export interface Effects {
+  /** Throws where the number can't be kept. */
   nextGeneration(replica: string): number
   prepare(
     definition: ModuleDefinition,

@@ -397,7 +397,8 @@ export class ModuleWriter {
   #start(id: string, cause: string): void {
     const { definition } = this.#state
     const before = this.#state.replicas.get(id)
-    const generation = this.#effects.nextGeneration(id)
+    const generation = this.#nextGeneration(id)
+    if (generation === undefined) return
     const replica = newReplica(id, generation, definition.specHash, this.#clock.now(), before?.restarts ?? 0)
     const handles: Handles = { abort: new AbortController(), client: undefined, begun: Promise.resolve(), ended: false }
     this.#state.replicas.set(id, replica)
@@ -409,6 +410,18 @@ export class ModuleWriter {
       this.#closeHandles(replica)
       this.post({ type: 'start-failed', replica: id, generation, error: toBerthError(error) })
     })
+  }
+
+  /** Undefined where the store can't be written (a full disk): that fails what precedes a start, with its back-off. */
+  #nextGeneration(id: string): number | undefined {
+    try {
+      return this.#effects.nextGeneration(id)
+    } catch (error) {
+      const moment = { nowMs: this.#clock.now(), random: this.#random() }
+      const { specHash } = this.#state.definition
+      apply(this.#state, { type: 'prepare-failed', specHash, error: toBerthError(error) }, moment, this.#onMove)
+      return undefined
+    }
   }
 
   /** A start that fails its readiness wait removes its workload first. */

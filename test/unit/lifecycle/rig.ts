@@ -63,7 +63,11 @@ export class RecordingEffects implements Effects {
     return this.calls.filter((call) => call.kind === kind).length
   }
 
+  /** Set: the store can't be written. */
+  storeFault: Error | undefined
+
   nextGeneration(): number {
+    if (this.storeFault) throw this.storeFault
     this.#generation += 1
     return this.#generation
   }

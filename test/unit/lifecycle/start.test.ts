@@ -221,6 +221,23 @@ describe('a failed start', () => {
     expect(rig.replica).toMatchObject({ generation: 3, restarts: 3 })
   })
 
+  it('whose number the full disk does not take is told, and tried again after the back-off', async () => {
+    const rig = createRig()
+    rig.effects.storeFault = new BerthError('INTERNAL', 'database or disk is full')
+    const asked = rig.acquire()
+    await rig.prepared()
+    expect(asked.error).toMatchObject({ code: 'INTERNAL', message: 'database or disk is full' })
+    expect(started(rig)).toBe(0)
+    rig.effects.storeFault = undefined
+    const next = rig.acquire()
+    rig.clock.advance(500)
+    await rig.prepared()
+    await rig.started()
+    await rig.answering()
+    await rig.loaded()
+    expect(next.granted).toMatchObject({ generation: 1 })
+  })
+
   it('while min replicas are wanted is tried again without a request', async () => {
     const rig = createRig({ manifest: { scale: { min: 1, max: 1 } } })
     rig.writer.post({ type: 'tick' })
