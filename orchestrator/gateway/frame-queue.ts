@@ -1,18 +1,20 @@
 import type { CallResult } from '../../module-runner/protocol.ts'
-import type { BerthError } from '../domain/errors.ts'
+import { BerthError } from '../domain/errors.ts'
 import type { Inference } from '../inference/dispatcher.ts'
 import type { InferenceSink } from '../inference/types.ts'
+import { longestLine } from '../runner/line-splitter.ts'
 
 /** Bytes that may wait for the caller before the called module is told to pause. */
 const highWaterBytes = 256 * 1024
 
 /**
  * The frames of an inference as an async iterable: pulls at the reader's pace and cancels when the reader or the signal
- * ends.
+ * ends. `longest`: characters of a line, of which the module is not trusted to make an end.
  */
 export async function* collectFrames(
   signal: AbortSignal,
   begin: (sink: InferenceSink) => Inference,
+  longest: number = longestLine,
 ): AsyncGenerator<CallResult> {
   const lines: string[] = []
   let partial = ''
@@ -32,6 +34,11 @@ export async function* collectFrames(
       for (const next of more) {
         lines.push(partial)
         partial = next
+      }
+      if (partial.length > longest) {
+        partial = ''
+        failure = new BerthError('RUNNER_PROTOCOL', `The called module sent a line of more than ${longest} characters.`)
+        finished = true
       }
       waitingBytes += bytes.length
       wake()

@@ -58,11 +58,11 @@ export class CallChannel {
     }
     const lines = new LineSplitter()
     for await (const bytes of answer.body) {
-      for (const line of lines.push(bytes as Buffer)) this.#take(line.toString('utf8'), signal)
+      for (const line of lines.push(bytes as Buffer)) this.#take(line.toString('utf8'))
     }
   }
 
-  #take(line: string, signal: AbortSignal): void {
+  #take(line: string): void {
     if (line.trim() === '') return
     const call: unknown = JSON.parse(line)
     if (!outgoingCall.Check(call)) return
@@ -70,11 +70,16 @@ export class CallChannel {
       this.#running.get(call.id)?.abort()
       return
     }
+    // Ended by `#loop` when the channel breaks, so that nothing has to listen to the channel's own signal.
     const controller = new AbortController()
     this.#running.set(call.id, controller)
-    this.#answer(call, AbortSignal.any([signal, controller.signal]))
+    this.#answer(call, controller.signal)
       .catch(() => {})
-      .finally(() => this.#running.delete(call.id))
+      .finally(() => {
+        // Whoever computes the answer learns here that nobody takes it any more.
+        controller.abort()
+        if (this.#running.get(call.id) === controller) this.#running.delete(call.id)
+      })
   }
 
   async #answer(call: OutgoingCall, signal: AbortSignal): Promise<void> {

@@ -37,10 +37,20 @@ export function wrapForeignFrames(module: string, handlers: InferHandlers, cance
     return ''
   }
 
+  function take(bytes: Buffer): readonly Buffer[] {
+    try {
+      return lines.push(bytes)
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error)
+      problem = new BerthError('RUNNER_PROTOCOL', `The image of module ${module} sent no frame: ${reason}.`, { module })
+      return []
+    }
+  }
+
   return {
     onData(bytes) {
       let out = ''
-      for (const line of lines.push(bytes)) out += forward(line)
+      for (const line of take(bytes)) out += forward(line)
       const more = out === '' || handlers.onData(Buffer.from(out))
       if (problem) {
         cancel()

@@ -9,7 +9,7 @@ import type { InferenceSink } from '../../../orchestrator/inference/types.ts'
 import { chunkLine, doneLine } from '../../support/fake-lease.ts'
 
 /** A queue whose feeding end is in the test's hand. */
-function createQueue(signal: AbortSignal = new AbortController().signal) {
+function createQueue(signal: AbortSignal = new AbortController().signal, longest?: number) {
   let fed: InferenceSink | undefined
   const counts = { resumed: 0, cancelled: 0 }
   const inference = {
@@ -20,10 +20,14 @@ function createQueue(signal: AbortSignal = new AbortController().signal) {
       counts.cancelled += 1
     },
   } as unknown as Inference
-  const frames = collectFrames(signal, (sink) => {
-    fed = sink
-    return inference
-  })
+  const frames = collectFrames(
+    signal,
+    (sink) => {
+      fed = sink
+      return inference
+    },
+    longest,
+  )
   const sink = () => {
     if (!fed) throw new Error('Nobody reads yet')
     return fed
@@ -100,6 +104,16 @@ describe('the frames of an inference, read one by one', () => {
     sink().data(Buffer.from(chunkLine('a')))
     sink().fail(new BerthError('INFERENCE_FAILED', 'no', {}, { origin: 'module' }))
     expect(await all).toMatchObject([{ chunk: {} }, { error: { code: 'INFERENCE_FAILED', origin: 'module' } }])
+  })
+
+  it('end with an error, and are cancelled, where a line has no end', async () => {
+    const { counts, frames, sink } = createQueue(undefined, 1_000)
+    const all = collected(frames)
+    await setImmediate()
+    sink().data(Buffer.from(chunkLine('a')))
+    for (let piece = 0; piece < 4; piece += 1) sink().data(Buffer.alloc(400, 'x'))
+    expect(await all).toMatchObject([{ chunk: {} }, { error: { code: 'RUNNER_PROTOCOL' } }])
+    expect(counts.cancelled).toBeGreaterThan(0)
   })
 
   it('are cancelled when their reader stops', async () => {

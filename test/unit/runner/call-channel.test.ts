@@ -75,6 +75,19 @@ describe('the channel for calls of a module', () => {
     expect(await result('slow')).toBe('{"done":true,"value":"slow"}\n')
   })
 
+  it('ends the work on a result that is refused', async () => {
+    const aborted = Promise.withResolvers<void>()
+    const { gone, send } = await callingRunner(async function* (_call, signal) {
+      signal.addEventListener('abort', () => aborted.resolve())
+      yield chunk('a')
+      await aborted.promise
+      yield { done: true }
+    })
+    gone.add('one')
+    await send(infer('one'))
+    await aborted.promise
+  })
+
   it('cancels a call that its caller gives up', async () => {
     const aborted = Promise.withResolvers<void>()
     const { results, send } = await callingRunner(async function* (_call, signal) {
