@@ -170,7 +170,8 @@ export class Inference {
 
   #fail(error: BerthError): void {
     if (this.#ended) return
-    const hung = error.code === 'INFERENCE_TIMEOUT'
+    // A module may tell of a timeout too, of another model that it has called: that one is slow, it itself is not.
+    const hung = error.code === 'INFERENCE_TIMEOUT' && error.origin === 'orchestrator'
     this.#close(
       error.code === 'CLIENT_CLOSED' ? 'cancelled' : error.code,
       hung ? 'hung' : losesWorker(error.code) ? 'lost' : undefined,

@@ -201,6 +201,14 @@ describe('the lease', () => {
     expect(vi.getTimerCount()).toBe(0)
   })
 
+  it('is not taken for hung where the module tells of a timeout elsewhere', async () => {
+    const { granted, route, told } = dispatched()
+    const call = await granted()
+    call.fail(new BerthError('INFERENCE_TIMEOUT', 'the other model is slow', {}, { origin: 'module' }))
+    expect(route.released).toEqual([undefined])
+    expect(told).toEqual(['fail INFERENCE_TIMEOUT'])
+  })
+
   it('has no timer where the limit is longer than any timer', async () => {
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
     const { granted, route } = dispatched(new FakeRoute({ timeouts: { inferMs: 90 * 86_400_000 } as never }))
