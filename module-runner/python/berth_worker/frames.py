@@ -40,7 +40,8 @@ Control, worker -> runner
   T ended    {"slot":slotId}: this slot's thread has ended. After a cancel it tells when the generator is closed at
              last, so that a new inference or an offload need not overlap with it.
 Control, runner -> worker
-  L load     {"id","models":{name:configuration}}   merged key by key into ServerConfiguration["services"][name]
+  L load     {"id","models":{name:configuration}}   put into the object ServerConfiguration["services"][name], which
+             keeps its keys that begin with "_" and loses others that the configuration does not have
   F offload  {"id","models":[name]}                 only names that are loaded reach the module
   O open     {"open":slotId}                        slotId: string or number, echoed in the slot's hello
   R result   {"call":id,"frame":CallResult}

@@ -55,13 +55,16 @@ class ServiceModule:
     def load(self, models: dict[str, dict[str, Any]]) -> list[str]:
         """
         Gives the module the very objects that stand in ServerConfiguration["services"]: it keeps live things in them
-        and reads them back at inference.
+        and reads them back at inference, under keys that begin with ``_``. Any other key that a model's configuration
+        does not have any more is taken out.
         """
         module = self._imported()
         given: dict[str, dict[str, Any]] = {}
         for name, configuration in models.items():
             own = self.models.setdefault(name, configuration)
             if own is not configuration:
+                for key in [key for key in list(own) if not str(key).startswith("_") and key not in configuration]:
+                    del own[key]
                 own.update(configuration)
             given[name] = own
         settle(module.SERVICE_LOAD_MODELS(given))

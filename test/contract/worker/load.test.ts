@@ -11,16 +11,19 @@ describe('load and offload', () => {
     expect(extraOf((await worker.infer('m')).chunks)).toEqual({
       same: true,
       live: 'object',
+      loads: 2,
       configuration: { steps: 20, scale: 7 },
       types: { steps: 'int', scale: 'float' },
     })
   })
 
-  it('merges new keys of a later load into the same object', async () => {
-    const worker = await start({ module: 'loads', models: '{"m":{"a":1,"b":2}}' })
-    await worker.load('{"m":{"b":3.0,"c":4}}')
+  it('puts the configuration of a later load into the same object, without the keys that are gone', async () => {
+    const worker = await start({ module: 'loads', models: '{"m":{"a":1,"b":2,"gone":5}}' })
+    await worker.load('{"m":{"a":1,"b":2,"gone":5}}')
+    await worker.load('{"m":{"a":1,"b":3.0,"c":4}}')
     const extra = extraOf((await worker.infer('m')).chunks)
-    expect(extra).toMatchObject({ same: true, configuration: { a: 1, b: 3, c: 4 } })
+    expect(extra).toMatchObject({ same: true, loads: 3 })
+    expect(extra.configuration).toEqual({ a: 1, b: 3, c: 4 })
     expect(extra.types).toEqual({ a: 'int', b: 'float', c: 'int' })
   })
 

@@ -22,6 +22,7 @@ def SERVICE_LOAD_MODELS(models):
             time.sleep(3600)
         given[name] = configuration
         configuration["_private_model"] = object()
+        configuration["_private_loads"] = configuration.get("_private_loads", 0) + 1
 
 
 def SERVICE_OFFLOAD_MODELS(Names):
@@ -40,6 +41,7 @@ def SERVICE_INFERENCE(name, config, parameters):
         "extra": {
             "same": given[name] is own,
             "live": type(own.get("_private_model")).__name__,
+            "loads": own["_private_loads"],
             "configuration": public,
             "types": {key: type(value).__name__ for key, value in public.items()},
         }
