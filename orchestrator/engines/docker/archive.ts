@@ -103,9 +103,9 @@ async function addFolder(pack: Pack, root: string, path: string, options: Folder
 type PartialHeader = Partial<Header> & { readonly name: string }
 
 async function addFile(pack: Pack, path: string, name: string, module: string): Promise<void> {
-  const { size, mode, mtime } = await lstat(path)
-  const header: PartialHeader = { name, type: 'file', mtime, mode: (mode & 0o111) === 0 ? 0o644 : 0o755 }
   try {
+    const { size, mode, mtime } = await lstat(path)
+    const header: PartialHeader = { name, type: 'file', mtime, mode: (mode & 0o111) === 0 ? 0o644 : 0o755 }
     if (size <= smallFile) return await add(pack, header, await readFile(path))
     const entry = pack.entry({ ...owned(header), size })
     // Exactly the size that the header says, also when the file grows meanwhile; one that shrinks fails the stream.
@@ -129,7 +129,9 @@ function add(pack: Pack, header: PartialHeader, content?: string | Buffer): Prom
 /** Where a link points, relative to itself. Rejects with MANIFEST_INVALID when that is not in the folder. */
 async function linkInside(root: string, path: string, module: string): Promise<string> {
   const link = join(root, path)
-  const target = await readlink(link)
+  const target = await readlink(link).catch((cause: unknown) => {
+    throw unreadable(module, link, cause)
+  })
   const lexical = resolve(dirname(link), target)
   // Links on the way count too; one that leads nowhere is judged by its text.
   const real = await realpath(link).catch(() => lexical)
@@ -152,10 +154,13 @@ const isWithin = (root: string, path: string): boolean => path === root || path.
 function unreadable(module: string, file: string, cause: unknown): BerthError {
   if (cause instanceof BerthError) return cause
   const why = cause instanceof Error ? cause.message : String(cause)
+  const remedy = file.includes('\uFFFD')
+    ? 'rename the file: its name is no UTF-8'
+    : 'see that the file exists and that this user may read it'
   return new BerthError(
     'MANIFEST_INVALID',
-    `Module ${module}: ${file} can't be read: ${why}`,
-    { module, file, remedy: 'see that the file exists and that this user may read it' },
+    `Module ${module}: ${file} can't be read: ${why}; ${remedy}`,
+    { module, file, remedy },
     { cause },
   )
 }

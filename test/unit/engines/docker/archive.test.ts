@@ -53,6 +53,14 @@ describe('a folder’s archive', () => {
     })
   })
 
+  it('fails with the file named, and no word of Docker, where a name is no UTF-8', async () => {
+    await writeFile(Buffer.concat([Buffer.from(`${folder}/`), Buffer.from([0x61, 0xff])]), 'x')
+    await expect(read(archive())).rejects.toMatchObject({
+      code: 'MANIFEST_INVALID',
+      details: { module: 'm', remedy: expect.stringContaining('no UTF-8') },
+    })
+  })
+
   it('fails where the folder is not there', async () => {
     await expect(read(folderArchive(join(folder, 'absent'), { module: 'm', prefix: 'm' }))).rejects.toMatchObject({
       code: 'MODULE_NOT_FOUND',
