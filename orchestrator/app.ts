@@ -16,6 +16,7 @@ import { createDockerEngine, probeDocker } from './engines/docker/docker-engine.
 import type { Engine } from './engines/engine.ts'
 import { createProcessEngine } from './engines/process/process-engine.ts'
 import { type EngineDecision, selectEngine } from './engines/select.ts'
+import { untilAborted } from './engines/shared-work.ts'
 import { createCallHandler } from './gateway/gateway.ts'
 import { ensureAdminKey } from './http/auth/admin-key.ts'
 import { noKeys, withKeys } from './http/auth/authenticator.ts'
@@ -28,6 +29,7 @@ import { createMemoryCare } from './inference/memory-care.ts'
 import { watchInferences } from './inference/watch.ts'
 import { engineEffects } from './lifecycle/engine-effects.ts'
 import { createLogFollower } from './lifecycle/log-follower.ts'
+import type { ModuleWriter } from './lifecycle/module-writer.ts'
 import { createTelemetryObserver } from './lifecycle/telemetry-observer.ts'
 import type { Instance } from './lifecycle/workload.ts'
 import { AddedModules } from './reconcile/added-modules.ts'
@@ -247,6 +249,18 @@ async function compose(
   await watch.firstAttempt
   engineTried.resolve()
 
+  async function forgetWhenStopped(id: string, writer: ModuleWriter | undefined): Promise<void> {
+    await writer?.until(
+      (state) => state.replicas.size === 0,
+      AbortSignal.any([stop.signal, AbortSignal.timeout(removeMs)]),
+    )
+    // Added again meanwhile: what there is of it is in use.
+    if (supervisor.records.has(id)) return
+    await engine.forget(id)
+    await moduleLogs.remove(id)
+    metrics.forget(id)
+  }
+
   const modules = createModuleService({
     supervisor,
     capabilities: () => engine.capabilities,
@@ -258,12 +272,12 @@ async function compose(
     async remove(id, signal) {
       const writer = supervisor.records.get(id)?.writer
       await added.remove(id)
-      await writer?.until((state) => state.replicas.size === 0, signal)
-      // Added again meanwhile: what there is of it is in use.
-      if (supervisor.records.has(id)) return
-      await engine.forget(id)
-      await moduleLogs.remove(id)
-      metrics.forget(id)
+      // It is on record no more, so nobody could ask for the rest again: that goes on when the caller leaves.
+      const gone = forgetWhenStopped(id, writer)
+      gone.catch((error: unknown) =>
+        logger.warn({ module: id, err: error }, 'a removed module has left something behind'),
+      )
+      await untilAborted(gone, signal)
     },
   })
   metrics.observeModules(() => modules.list())
@@ -308,9 +322,13 @@ async function compose(
       },
       async shutdown(signal) {
         http.drain()
-        const stopped = await supervisor.stopAll(signal)
-        setImmediate(() => close('berth down').catch((error: unknown) => logger.error(error, 'the shutdown failed')))
-        return { stopped }
+        // Nothing new is taken from now on, so it ends also when something could not be stopped.
+        const end = () => close('berth down').catch((error: unknown) => logger.error(error, 'the shutdown failed'))
+        try {
+          return { stopped: await supervisor.stopAll(signal) }
+        } finally {
+          setImmediate(end)
+        }
       },
     },
   }
@@ -340,11 +358,16 @@ async function compose(
     logger.info({ cause }, `shuts down: ${cause}`)
     http.drain()
     await drained(supervisor)
-    if (current.shutdown === 'stop') await supervisor.stopAll(AbortSignal.timeout(60_000))
+    if (current.shutdown === 'stop') {
+      await supervisor.stopAll(AbortSignal.timeout(stopMs)).catch((error: unknown) => {
+        logger.warn({ err: error }, 'not everything could be stopped: the next start takes over what still runs')
+      })
+    }
     await http.close()
     stopWatchingConfig()
     stop.abort()
     await catalog.close()
+    for (const channel of channels.values()) channel.abort()
     supervisor.close()
     await engine.close()
     await telemetry.close()
@@ -355,6 +378,10 @@ async function compose(
 
 /** How long requests under way may go on after SIGTERM. */
 const drainMs = 30_000
+/** How long `shutdown: stop` waits for modules to end, drain included. */
+const stopMs = 60_000
+/** As long as the supervisor waits for the workloads of a removed module. */
+const removeMs = 600_000
 
 async function drained(supervisor: Supervisor): Promise<void> {
   const limit = AbortSignal.timeout(drainMs)
@@ -391,8 +418,9 @@ export async function sweep(options: AppOptions): Promise<string[]> {
     await engine.connect(AbortSignal.timeout(30_000))
     const left = await engine.list()
     await Promise.all(left.map((workload) => engine.stop(workload.id, { graceMs: 10_000 })))
+    const installs = (await engine.removeInstalls?.()) ?? []
     await engine.close()
-    return left.map((workload) => workload.replica)
+    return [...left.map((workload) => workload.replica), ...installs]
   } finally {
     await telemetry.close()
     store.close()

@@ -36,6 +36,11 @@ export interface Engine {
   logs(id: string, options: LogOptions): AsyncIterable<LogLine>
   /** Removes what is kept for a module that is gone for good: its network, its data. Idempotent. */
   forget(module: string): Promise<void>
+  /**
+   * Removes what this instance's installs left running, whatever it does; answers its names. For when no orchestrator of
+   * the instance is alive. Absent where installs end with their orchestrator.
+   */
+  removeInstalls?(): Promise<readonly string[]>
   /** Gives back connections; workloads go on where the engine keeps them. */
   close(): Promise<void>
 }

@@ -163,6 +163,10 @@ class Controller implements DockerEngine {
     return this.#guard(() => this.#session.forget(module))
   }
 
+  removeInstalls(): Promise<readonly string[]> {
+    return this.#guard(() => this.#session.removeInstalls())
+  }
+
   async inspectImage(
     reference: string,
     signal: AbortSignal,

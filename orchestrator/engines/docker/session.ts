@@ -29,6 +29,7 @@ export interface Session {
   readonly environments: Environments
   readonly workloads: Workloads
   forget(module: string): Promise<void>
+  removeInstalls(): Promise<readonly string[]>
   close(): Promise<void>
 }
 
@@ -81,6 +82,12 @@ export async function openSession(options: DockerEngineOptions, signal: AbortSig
           module,
           remedy: 'stop the module first (`berth disable`)',
         })
+      },
+      async removeInstalls() {
+        const label = [`${labels.instance}=${instance}`, `${labels.role}=installer`]
+        const found = await daemon.listContainers({ label })
+        await Promise.all(found.map(({ Id }) => daemon.removeContainer(Id).catch(ignoreRefusal)))
+        return found.map(({ Id, Names: [name = Id] }) => name.replace(/^\//, ''))
       },
       async close() {
         await Promise.all([environments.close(), images.close()])

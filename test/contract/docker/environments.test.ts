@@ -184,6 +184,37 @@ describe.skipIf(!dockerAvailable)('an environment', () => {
     expect(await harness.engine.prepare(spec, soon(), ignore)).toMatchObject({ cached: false, environment: { key } })
   })
 
+  it('is no longer being installed once what a dead orchestrator left is removed, whatever the installer does', async () => {
+    const other = await dockerHarness()
+    try {
+      const spec = wanting('hang')
+      const left = await installing(spec)
+      const theirs = await installing({ ...wanting('hang'), instance: other.instance }, other.engine)
+      const waiting = await docker(
+        'create',
+        '--label',
+        `dev.berth.instance=${harness.instance}`,
+        '--label',
+        'dev.berth.role=installer',
+        'python:3.13-slim-trixie',
+      )
+      await vi.waitFor(async () => {
+        expect((await inspect(`berth-install-${left.key}`)).State.Status).toBe('running')
+      }, patience)
+      const later = await harness.open()
+      const removed = (await later.removeInstalls?.()) ?? []
+      expect(removed).toContain(`berth-install-${left.key}`)
+      expect(await docker('ps', '--all', '--quiet', '--no-trunc', '--filter', `id=${waiting}`)).toBe('')
+      expect(await containers(theirs.key)).not.toBe('')
+      theirs.leave()
+      await expect(theirs.done).rejects.toThrow('left')
+      left.leave()
+      await expect(left.done).rejects.toThrow()
+    } finally {
+      await other.dispose()
+    }
+  })
+
   it('without its marker is not listed, not used, and removed', async () => {
     const spec = wanting()
     const { environment } = await harness.engine.prepare(spec, soon(), ignore)
