@@ -161,6 +161,7 @@ async function compose(
     engine,
     instance,
     nextGeneration: (replica) => store.nextGeneration(replica),
+    loaded: store.loaded,
     async ready() {
       await engineTried.promise
       if (watch?.problem) throw watch.problem
@@ -256,7 +257,7 @@ async function compose(
     )
     // Added again meanwhile: what there is of it is in use.
     if (supervisor.records.has(id)) return
-    await engine.forget(id)
+    await engine.forget(id, { data: true })
     await moduleLogs.remove(id)
     metrics.forget(id)
   }

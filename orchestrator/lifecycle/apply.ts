@@ -1,6 +1,7 @@
 import { BerthError } from '../domain/errors.ts'
 import { canMove, type ReplicaState } from '../domain/replica.ts'
 import { backOffMs, healthyAfterMs } from './back-off.ts'
+import { configuredHash } from './configured-hash.ts'
 import type { LifecycleEvent } from './events.ts'
 import { isLive, type LoadedModel, type ModuleState, type Replica } from './state.ts'
 
@@ -89,6 +90,10 @@ function fold(state: ModuleState, event: LifecycleEvent, moment: Moment, onMove:
       if (!replica || replica.generation !== event.generation) return
       replica.workload = event.workload
       setModels(replica, event.models, moment)
+      for (const [name, loaded] of replica.models) {
+        const now = configuredHash(state.definition.models.get(name)?.configuration)
+        loaded.stale = (event.remembered.get(name) ?? configuredHash(undefined)) !== now
+      }
       move(
         replica,
         replica.models.size > 0 ? 'ready' : 'idle',

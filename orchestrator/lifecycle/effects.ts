@@ -12,6 +12,13 @@ import type { ModuleDefinition } from './state.ts'
 export interface Effects {
   /** Throws where the number can't be kept. */
   nextGeneration(replica: string): number
+  /**
+   * Keeps what was configured for a model that the replica has loaded (configured-hash.ts), until its workload is gone.
+   * Undefined: not known any more. Throws where it can't be kept.
+   */
+  remember(replica: ReplicaRef, model: string, hash: string | undefined): void
+  /** Model -> hash, as kept by this orchestrator or the one before. Throws where it can't be read. */
+  remembered(replica: ReplicaRef): ReadonlyMap<string, string>
   prepare(
     definition: ModuleDefinition,
     signal: AbortSignal,

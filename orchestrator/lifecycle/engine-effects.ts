@@ -4,6 +4,7 @@ import { BerthError } from '../domain/errors.ts'
 import type { Engine, Workload } from '../engines/engine.ts'
 import type { RunnerClient, RunnerHealth } from '../runner/client.ts'
 import { createRunnerClient } from '../runner/client.ts'
+import type { LoadedModels } from '../store/store.ts'
 import { type Effects, exitError, type ReplicaRef } from './effects.ts'
 import { toRecord } from './log-follower.ts'
 import { type Instance, workloadSpec, workloadToken } from './workload.ts'
@@ -15,6 +16,7 @@ export interface EngineEffectsOptions {
   readonly instance: Instance
   /** A number that no earlier start of this replica id had, also before a restart of the orchestrator. */
   readonly nextGeneration: (replica: string) => number
+  readonly loaded: LoadedModels
   /** Resolves when the engine may be used; rejects with why it can't be. */
   readonly ready: () => Promise<void>
   readonly followLog: (module: string, replica: ReplicaRef, workload: Workload) => void
@@ -32,6 +34,13 @@ export function engineEffects(options: EngineEffectsOptions): Effects {
 
   return {
     nextGeneration,
+
+    remember({ id, generation }, model, hash) {
+      if (hash === undefined) options.loaded.remove(id, generation, model)
+      else options.loaded.put(id, generation, model, hash)
+    },
+
+    remembered: ({ id, generation }) => options.loaded.of(id, generation),
 
     async prepare(definition, signal, onProgress) {
       await options.ready()
@@ -104,6 +113,7 @@ export function engineEffects(options: EngineEffectsOptions): Effects {
         try {
           const id = workload?.id ?? (await findWorkload(engine, replica.id, replica.generation))
           if (id !== undefined) await engine.stop(id, { graceMs })
+          options.loaded.clear(replica.id, replica.generation)
           return
         } catch (error) {
           if (!(error instanceof BerthError) || error.code !== 'ENGINE_UNAVAILABLE') throw error

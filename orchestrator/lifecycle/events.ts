@@ -34,6 +34,8 @@ export type LifecycleEvent =
       readonly type: 'adopt'
       readonly workload: Workload
       readonly models: readonly string[]
+      /** Model -> what was configured when it was loaded (configured-hash.ts). */
+      readonly remembered: ReadonlyMap<string, string>
     } & Of)
   | { readonly type: 'tick' }
 

@@ -6,6 +6,7 @@ import type { ObservedWorkload, Workload } from '../engines/engine.ts'
 import type { RunnerClient } from '../runner/client.ts'
 import { apply, move } from './apply.ts'
 import { Callers, closedError, reasonOf } from './callers.ts'
+import { configuredHash } from './configured-hash.ts'
 import { type Decision, decide, disabledError, followsNothing, nextWakeMs, removedError, replicaFor } from './decide.ts'
 import { type Effects, exitError, type LifecycleObserver } from './effects.ts'
 import type { LifecycleEvent } from './events.ts'
@@ -184,8 +185,9 @@ export class ModuleWriter {
       const limit = AbortSignal.any([abort.signal, AbortSignal.timeout(adoptMs)])
       const { models } = await this.#effects.awaitAnswer(definition, workload, client, limit)
       if (this.#closed) throw shuttingDown()
+      const remembered = this.#effects.remembered(ref)
       this.#observer.replicaUp(this.#state.id, ref, workload, client, definition)
-      this.post({ type: 'adopt', replica: ref.id, generation: ref.generation, workload, models })
+      this.post({ type: 'adopt', replica: ref.id, generation: ref.generation, workload, models, remembered })
     } catch (error) {
       this.#closeHandles(replica)
       // Only when it is gone may another generation start under its id.
@@ -495,8 +497,13 @@ export class ModuleWriter {
     )
     const handles = this.#handles.get(replica)
     if (!handles?.client) return
-    this.#effects.load(this.#state.definition, handles.client, models, handles.abort.signal).then(
+    const { definition } = this.#state
+    // Killed in between, nobody knows what was loaded: the next orchestrator loads it anew.
+    for (const name of names) this.#remember(replica, name, undefined)
+    this.#effects.load(definition, handles.client, models, handles.abort.signal).then(
       (loaded) => {
+        for (const name of loaded)
+          this.#remember(replica, name, configuredHash(definition.models.get(name)?.configuration))
         this.post({ type: 'loaded', ...ref, models: loaded })
         if (operation) this.#operators.take(operation.id)?.resolve(loaded)
       },
@@ -510,6 +517,16 @@ export class ModuleWriter {
         if (operation) this.#operators.take(operation.id)?.reject(reason)
       },
     )
+  }
+
+  /** Where it can't be kept (a full disk), the model serves all the same and is loaded anew after a restart. */
+  #remember(replica: Replica, model: string, hash: string | undefined): void {
+    if (this.#closed) return
+    try {
+      this.#effects.remember({ id: replica.id, generation: replica.generation }, model, hash)
+    } catch {
+      // Whether the store takes anything is asked, and told, at every start and by readyz.
+    }
   }
 
   #offload(replica: Replica, names: readonly string[], cause: string, operation: Operation | undefined): void {

@@ -27,4 +27,11 @@ export const migrations: readonly string[] = [
      replica TEXT PRIMARY KEY,
      generation INTEGER NOT NULL
    ) STRICT, WITHOUT ROWID`,
+  `CREATE TABLE loaded (
+     replica TEXT NOT NULL,
+     generation INTEGER NOT NULL,
+     model TEXT NOT NULL,
+     hash TEXT NOT NULL,
+     PRIMARY KEY (replica, generation, model)
+   ) STRICT, WITHOUT ROWID`,
 ]

@@ -16,6 +16,7 @@ export interface Store {
   readonly modules: AddedModules
   readonly disabled: DisabledModules
   readonly keys: StoredKeys
+  readonly loaded: LoadedModels
   /** The next generation of a replica id, 1 at first: never the same number twice, restarts included. */
   nextGeneration(replica: string): number
   /** Throws when the database can't be written or read any more: what `readyz` asks. */
@@ -55,6 +56,16 @@ export interface DisabledModules {
   set(id: string, disabled: boolean): void
 }
 
+/** What was configured for the models that a workload has loaded: how an adopted one is told from an outdated one. */
+export interface LoadedModels {
+  /** Model -> hash, of one generation of a replica. */
+  of(replica: string, generation: number): ReadonlyMap<string, string>
+  put(replica: string, generation: number, model: string, hash: string): void
+  remove(replica: string, generation: number, model: string): void
+  /** Of this generation and all before it. */
+  clear(replica: string, generation: number): void
+}
+
 /**
  * Opens (or makes) the store of a data folder and locks the folder for this process. Throws CONFIG_INVALID when another
  * orchestrator has the folder, when it can't be written, or when the database is damaged or of a newer Berth.
@@ -89,6 +100,13 @@ function openStore(folder: string, release: () => void): Store {
       `INSERT INTO generations (replica, generation) VALUES (?, 1)
        ON CONFLICT (replica) DO UPDATE SET generation = generation + 1 RETURNING generation`,
     ),
+    loaded: db.prepare('SELECT model, hash FROM loaded WHERE replica = ? AND generation = ?'),
+    putLoaded: db.prepare(
+      `INSERT INTO loaded (replica, generation, model, hash) VALUES (?, ?, ?, ?)
+       ON CONFLICT (replica, generation, model) DO UPDATE SET hash = excluded.hash`,
+    ),
+    removeLoaded: db.prepare('DELETE FROM loaded WHERE replica = ? AND generation = ? AND model = ?'),
+    clearLoaded: db.prepare('DELETE FROM loaded WHERE replica = ? AND generation <= ?'),
   }
   return {
     instance,
@@ -105,6 +123,21 @@ function openStore(folder: string, release: () => void): Store {
       list: () => database.guard(() => new Set(statements.disabled.all().map((row) => String(row.id)))),
       set: (id, disabled) => {
         database.guard(() => (disabled ? statements.disable : statements.enable).run(id))
+      },
+    },
+    loaded: {
+      of: (replica, generation) =>
+        database.guard(
+          () => new Map(statements.loaded.all(replica, generation).map((row) => [String(row.model), String(row.hash)])),
+        ),
+      put(replica, generation, model, hash) {
+        database.guard(() => statements.putLoaded.run(replica, generation, model, hash))
+      },
+      remove(replica, generation, model) {
+        database.guard(() => statements.removeLoaded.run(replica, generation, model))
+      },
+      clear(replica, generation) {
+        database.guard(() => statements.clearLoaded.run(replica, generation))
       },
     },
     nextGeneration: (replica) => Number(database.guard(() => statements.generation.get(replica))?.generation),

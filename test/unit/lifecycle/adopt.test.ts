@@ -1,14 +1,23 @@
 import { describe, expect, it } from 'vitest'
 import { BerthError } from '../../../orchestrator/domain/errors.ts'
+import { configuredHash } from '../../../orchestrator/lifecycle/configured-hash.ts'
 import { testDefinition } from '../../support/definitions.ts'
-import { createRig, type Rig, settled } from './rig.ts'
+import { createRig, type Rig, type RigOptions, settled } from './rig.ts'
 
 const adopting = (rig: Rig, generation = 7) =>
   rig.work(() => rig.writer.adopt(rig.observed({ generation }), rig.workload(generation)))
 
+/** The next orchestrator, with what the one before has kept. */
+function successor(before: Rig, options: RigOptions = {}): Rig {
+  const rig = createRig(options)
+  for (const [key, hash] of before.effects.kept) rig.effects.kept.set(key, hash)
+  return rig
+}
+
 describe('a workload that was running already', () => {
   it('is taken over with what it has loaded', async () => {
     const rig = createRig()
+    rig.effects.kept.set('mod-0#7 m', configuredHash({}))
     rig.writer.post({ type: 'tick' })
     await rig.prepared()
     const adopted = adopting(rig)
@@ -20,6 +29,50 @@ describe('a workload that was running already', () => {
     expect(asked.granted?.generation).toBe(7)
     expect(rig.effects.count('start')).toBe(0)
     expect(rig.told).toContain('up #7')
+  })
+
+  it('loads a model anew whose configuration has changed meanwhile, and keeps the others', async () => {
+    const before = createRig({ models: { m: { size: 1 }, same: { size: 1 } } })
+    await before.ready()
+    const same = before.acquire('same')
+    await settled()
+    await before.loaded()
+    same.granted?.release()
+    const rig = successor(before, { models: { m: { size: 2 }, same: { size: 1 } } })
+    rig.writer.post({ type: 'tick' })
+    await rig.prepared()
+    adopting(rig, 1)
+    const asked = rig.acquire('m')
+    await rig.answering(['m', 'same'])
+    expect(rig.effects.open('offload').names).toEqual(['m'])
+    await rig.offloaded()
+    expect(rig.effects.open('load').models).toEqual({ m: { size: 2 } })
+    await rig.loaded()
+    expect(asked.granted?.generation).toBe(1)
+    expect(rig.effects.kept.get('mod-0#1 m')).toBe(configuredHash({ size: 2 }))
+  })
+
+  it('loads a model anew whose last load was cut short by the end of the orchestrator', async () => {
+    const before = createRig()
+    await before.ready()
+    before.work((signal) => before.writer.load({ m: { size: 9 } }, signal))
+    expect(before.effects.count('load')).toBe(2)
+    const rig = successor(before)
+    adopting(rig, 1)
+    await rig.answering(['m'])
+    expect(rig.effects.open('offload').names).toEqual(['m'])
+  })
+
+  it('keeps what an explicit load named as long as the definition stays', async () => {
+    const before = createRig()
+    await before.ready()
+    before.work((signal) => before.writer.load({ m: { size: 9 }, own: {} }, signal))
+    await before.loaded()
+    const rig = successor(before)
+    adopting(rig, 1)
+    await rig.answering(['m', 'own'])
+    expect(rig.replica?.state).toBe('ready')
+    expect(rig.effects.count('offload')).toBe(0)
   })
 
   it('serves a request that comes while it is asked; no second generation is started', async () => {
@@ -54,6 +107,7 @@ describe('a workload that was running already', () => {
 
   it('of another spec is drained once the new environment is there', async () => {
     const rig = createRig()
+    rig.effects.kept.set('mod-0#7 m', configuredHash({}))
     const adopted = adopting(rig)
     rig.writer.post({ type: 'define', definition: testDefinition({ specHash: 'spec-2' }) })
     await rig.answering(['m'])
@@ -84,6 +138,7 @@ describe('a workload that was running already', () => {
 
   it('that ends afterwards is replaced', async () => {
     const rig = createRig()
+    rig.effects.kept.set('mod-0#7 m', configuredHash({}))
     rig.writer.post({ type: 'tick' })
     await rig.prepared()
     adopting(rig)

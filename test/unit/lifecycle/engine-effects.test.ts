@@ -4,8 +4,10 @@ import type { ModuleTimeouts } from '../../../orchestrator/domain/manifest.ts'
 import { engineEffects } from '../../../orchestrator/lifecycle/engine-effects.ts'
 import type { ModuleDefinition } from '../../../orchestrator/lifecycle/state.ts'
 import { defineModule } from '../../../orchestrator/lifecycle/workload.ts'
+import { createStore } from '../../../orchestrator/store/store.ts'
 import { testManifest, testModel } from '../../support/definitions.ts'
 import { MemoryEngine, MemoryWorld, type ModuleScript } from '../../support/memory-engine.ts'
+import { tempFolder } from '../../support/temp-folder.ts'
 
 const instance = { id: 'test', secret: 'secret' }
 const replica = { id: 'mod-0', generation: 1 }
@@ -26,6 +28,8 @@ function createEffects(script: ModuleScript = {}, ready: () => Promise<void> = (
   const world = new MemoryWorld(() => script)
   const engine = new MemoryEngine({ instance: instance.id, world })
   onTestFinished(() => world.dispose())
+  const store = createStore(tempFolder())
+  onTestFinished(() => store.close())
   let generation = 0
   const effects = engineEffects({
     engine,
@@ -34,6 +38,7 @@ function createEffects(script: ModuleScript = {}, ready: () => Promise<void> = (
       generation += 1
       return generation
     },
+    loaded: store.loaded,
     ready,
     followLog() {},
   })

@@ -72,6 +72,22 @@ export class RecordingEffects implements Effects {
     return this.#generation
   }
 
+  /** What is kept of loads, by `replica#generation model`. */
+  readonly kept = new Map<string, string>()
+
+  remember: Effects['remember'] = ({ id, generation }, model, hash) => {
+    if (this.storeFault) throw this.storeFault
+    const key = `${id}#${generation} ${model}`
+    if (hash === undefined) this.kept.delete(key)
+    else this.kept.set(key, hash)
+  }
+
+  remembered: Effects['remembered'] = ({ id, generation }) => {
+    const prefix = `${id}#${generation} `
+    const own = [...this.kept].filter(([key]) => key.startsWith(prefix))
+    return new Map(own.map(([key, hash]) => [key.slice(prefix.length), hash]))
+  }
+
   prepare: Effects['prepare'] = (definition, signal, onProgress) =>
     this.#ask('prepare', { specHash: definition.specHash, signal, onProgress })
 

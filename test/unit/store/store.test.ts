@@ -91,6 +91,22 @@ describe('what survives a restart', () => {
     expect([store.nextGeneration('a-0'), store.nextGeneration('a-0'), store.nextGeneration('b-0')]).toEqual([1, 2, 1])
     expect(reopened(store, folder).nextGeneration('a-0')).toBe(3)
   })
+
+  test('what was configured for loaded models, by generation', () => {
+    const folder = tempFolder()
+    const store = open(folder)
+    store.loaded.put('a-0', 1, 'm', 'old')
+    store.loaded.put('a-0', 2, 'm', 'first')
+    store.loaded.put('a-0', 2, 'm', 'second')
+    store.loaded.put('a-0', 2, 'n', 'n')
+    store.loaded.put('b-0', 2, 'm', 'other')
+    store.loaded.remove('a-0', 2, 'n')
+    const after = reopened(store, folder)
+    expect([...after.loaded.of('a-0', 2)]).toEqual([['m', 'second']])
+    after.loaded.clear('a-0', 2)
+    expect([after.loaded.of('a-0', 1).size, after.loaded.of('a-0', 2).size]).toEqual([0, 0])
+    expect([...after.loaded.of('b-0', 2)]).toEqual([['m', 'other']])
+  })
 })
 
 test('everything is private to the user', () => {
