@@ -83,15 +83,23 @@ def _items(results: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 
 def _sendable(value: Any) -> Any:
-    """Bytes become base64, as they do in what modules yield; a value that can't be sent is a TypeError here."""
+    """
+    Bytes become base64, as they do in what modules yield. Raises TypeError and ValueError for what JSON has no form for:
+    other objects, keys that are no strings, NaN and the infinities.
+    """
     if isinstance(value, (bytes, bytearray, memoryview)):
         import base64
 
         return base64.b64encode(value).decode()
     if isinstance(value, dict):
+        for key in value:
+            if not isinstance(key, str):
+                raise TypeError(f"a dict with the key {key!r} can't be sent to another model: keys have to be strings")
         return {key: _sendable(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
         return [_sendable(inner) for inner in value]
+    if isinstance(value, float) and value - value != 0:
+        raise ValueError(f"the number {value!r} can't be sent to another model: JSON has neither NaN nor infinities")
     if value is None or isinstance(value, (str, int, float)):
         return value
     raise TypeError(f"a {type(value).__name__} can't be sent to another model")

@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net'
 import type { OutgoingCall, RunnerConfiguration } from '../../protocol.ts'
 import { isRecord, RunnerError } from '../errors.ts'
+import { parseExact } from '../exact-json.ts'
 import type { Level, LogSink } from '../log-output.ts'
 import type { WorkerChild } from './child.ts'
 import { FrameReader, frames, jsonFrame } from './frames.ts'
@@ -221,7 +222,16 @@ export class Worker implements SlotOwner {
   }
 
   #take(type: number, payload: Buffer): void {
-    const message: unknown = JSON.parse(payload.toString('utf8'))
+    const text = payload.toString('utf8')
+    let message: unknown
+    try {
+      // Exact, as what a call sends to another model reaches Python again.
+      message = parseExact(text)
+    } catch (error) {
+      if (type !== frames.call) throw error
+      this.#refuseCall(text, error)
+      return
+    }
     if (!isRecord(message)) return
     if (type === frames.answer) this.#answer(message)
     else if (type === frames.ended && typeof message.slot === 'number') this.#ended(message.slot)
@@ -232,6 +242,15 @@ export class Worker implements SlotOwner {
       if (message.state === 'imported') this.#events.imported()
       else this.#events.importFailed(RunnerError.fromWire(message.error, 'LOAD_FAILED'))
     }
+  }
+
+  /** A call that is no JSON, as one with NaN in it: it alone fails, not the worker. */
+  #refuseCall(text: string, error: unknown): void {
+    const message = `Module ${this.#module.id} made a call that is not JSON: ${String(error)}`
+    this.#log.write('error', 'runner', message)
+    const [, id] = /^\{"id":"(\d+)"/.exec(text) ?? []
+    if (id === undefined) return
+    this.sendResult(id, JSON.stringify({ error: new RunnerError('REQUEST_INVALID', message).toWire() }))
   }
 
   #answer(message: Record<string, unknown>): void {

@@ -44,6 +44,27 @@ describe('calls to other models', () => {
     ])
   })
 
+  it('keep floats and long integers as the module wrote them', async () => {
+    const runner = await start(caller)
+    const channel = await openChannel(runner)
+    const answer = runner.infer('m')
+    const call = await channel.next(1)
+    expect(channel.lines.join('')).toContain('"parameters":{"a":1,"b":1.0,"c":1180591620717411303424}')
+    await runner.send('POST', `/calls/${call.id}`, '{"done":true}\n')
+    await answer
+  })
+
+  it('fail alone, when they are no JSON', async () => {
+    const runner = await start(caller)
+    const channel = await openChannel(runner)
+    const { frames } = await runner.infer('m', { installed: null })
+    expect(frames[0].chunk.response.extra.problem).toContain('made a call that is not JSON')
+    const answer = runner.infer('m', { installed: 'probe' })
+    const call = await channel.next(1)
+    await runner.send('POST', `/calls/${call.id}`, '{"done":true,"value":true}\n')
+    expect((await answer).frames[0].chunk.response.extra.got).toBe(true)
+  })
+
   it('wait for a channel that comes soon', async () => {
     const runner = await start(caller)
     const answer = runner.infer('m')

@@ -78,6 +78,19 @@ describe('services_manager', () => {
     expect(worker.calls).toEqual([])
   })
 
+  it('refuses to send what JSON has no form for, without asking anyone', async () => {
+    const worker = await caller()
+    const { chunks } = await worker.infer('m', { do: 'unfit', model: 'friend' })
+    expect(textOf(chunks).split('\n')).toEqual([
+      "ValueError: the number nan can't be sent to another model: JSON has neither NaN nor infinities",
+      "ValueError: the number -inf can't be sent to another model: JSON has neither NaN nor infinities",
+      "TypeError: a dict with the key 1 can't be sent to another model: keys have to be strings",
+      "TypeError: a object can't be sent to another model",
+      '',
+    ])
+    expect(worker.calls).toEqual([])
+  })
+
   it('raises PermissionError when the gateway refuses, and names any other failure', async () => {
     const worker = await caller()
     const refused = await calling(worker, 'refused')

@@ -42,6 +42,14 @@ def refused(parameters):
         yield {"text": str(reason)}
 
 
+def unfit(parameters):
+    for value in (float("nan"), [float("-inf")], {"a": {1: 2}}, {"a": object()}):
+        try:
+            services_manager.InferenceModel(parameters["model"], value, {})
+        except (TypeError, ValueError) as reason:
+            yield {"text": f"{type(reason).__name__}: {reason}\n"}
+
+
 def others(parameters):
     services_manager.LoadModels({"friend": {}})
     services_manager.OffloadModels(["friend"])
