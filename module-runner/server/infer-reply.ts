@@ -17,6 +17,8 @@ export class InferReply implements SlotOutput {
   readonly #model: string
   readonly #context: RunnerContext
   #over = false
+  /** The caller is slow, and one listener waits for it: a read may give many writes. */
+  #awaitsDrain = false
 
   /** The caller's leaving is looked at from now on; the gate has counted this inference in. */
   constructor(response: ServerResponse, worker: Worker, slot: Slot, model: string, context: RunnerContext) {
@@ -50,10 +52,17 @@ export class InferReply implements SlotOutput {
       return true
     }
     if (response.write(bytes, 'latin1')) return true
-    response.once('drain', () => {
+    this.#resumeOnDrain()
+    return false
+  }
+
+  #resumeOnDrain(): void {
+    if (this.#awaitsDrain) return
+    this.#awaitsDrain = true
+    this.#response.once('drain', () => {
+      this.#awaitsDrain = false
       if (!this.#over) this.#slot.resume()
     })
-    return false
   }
 
   fail(line: Buffer): void {

@@ -88,15 +88,27 @@ async function* readLines(request: IncomingMessage, signal: AbortSignal): AsyncG
   if (rest.trim() !== '') yield rest
 }
 
+/** Not by a race with one promise for all parts: that promise would keep every part until the request ends. */
 async function* untilAborted(request: IncomingMessage, signal: AbortSignal): AsyncGenerator<Buffer> {
-  const aborted = new Promise<undefined>((resolve) =>
-    signal.addEventListener('abort', () => resolve(undefined), { once: true }),
-  )
   const parts = request.iterator({ destroyOnReturn: false }) as AsyncIterator<Buffer>
   while (!signal.aborted) {
-    const next = await Promise.race([parts.next(), aborted])
+    const next = await orAborted(parts.next(), signal)
     if (next === undefined || next.done === true) break
     yield next.value
   }
   request.resume()
+}
+
+function orAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T | undefined> {
+  return new Promise((resolve, reject) => {
+    const onAbort = () => resolve(undefined)
+    const settle =
+      <V>(act: (value: V) => void) =>
+      (value: V) => {
+        signal.removeEventListener('abort', onAbort)
+        act(value)
+      }
+    signal.addEventListener('abort', onAbort, { once: true })
+    promise.then(settle(resolve), settle(reject))
+  })
 }

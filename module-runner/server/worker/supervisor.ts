@@ -130,11 +130,13 @@ export class Supervisor {
 
   /** Kills a worker that hangs; the next one starts at once. */
   replace(reason: string): void {
+    // Where none runs, the reason must not be told of the next one's end.
+    if (this.#worker === undefined) return
     const { module } = this.#options
     this.#replaced = new RunnerError('WORKLOAD_EXITED', `The worker of module ${module.id} was replaced: ${reason}.`, {
       module: module.id,
     })
-    this.#worker?.child.kill()
+    this.#worker.child.kill()
   }
 
   /** Lets the worker offload its models and exit; kills it, and all that it started, after `limitMs`. */

@@ -45,6 +45,7 @@ export class Worker implements SlotOwner {
   readonly #idle: Slot[] = []
   readonly #slots = new Set<Slot>()
   readonly #opening = new Map<number, { resolve: (slot: Slot) => void; reject: (error: RunnerError) => void }>()
+  readonly #drained: (() => void)[] = []
   /** Slots that were cancelled, until the worker says that their inference has really ended. */
   readonly #ending = new Map<number, () => void>()
 
@@ -168,9 +169,11 @@ export class Worker implements SlotOwner {
     return this.#send(frames.result, `{"call":${JSON.stringify(call)},"frame":${frame}}`)
   }
 
+  /** Also called back when the worker has ended: nobody is to wait for it then. */
   onDrain(callback: () => void): void {
-    if (this.#control === undefined || this.#control.writableNeedDrain === false) callback()
-    else this.#control.once('drain', callback)
+    const control = this.#control
+    if (control === undefined || control.destroyed || !control.writableNeedDrain) callback()
+    else this.#drained.push(callback)
   }
 
   /** Asks it to offload everything and to exit with 0. */
@@ -216,6 +219,11 @@ export class Worker implements SlotOwner {
       }
     }
     socket.on('data', push)
+    const drained = () => {
+      for (const callback of this.#drained.splice(0)) callback()
+    }
+    socket.on('drain', drained)
+    socket.on('close', drained)
     // Without its control connection a worker can't be told anything any more.
     socket.on('close', () => this.child.kill())
     if (rest.length > 0) push(rest)
