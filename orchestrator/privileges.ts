@@ -15,7 +15,7 @@ export function dropPrivileges(env: NodeJS.ProcessEnv): void {
     })
   }
   const [uid, gid] = [Number(match[1]), Number(match[2])]
-  const socketGroup = groupOf(env.DOCKER_HOST?.replace(/^unix:\/\//, '') ?? '/var/run/docker.sock')
+  const socketGroup = groupOf(env.DOCKER_HOST?.replace(/^unix:\/\//, '') || '/var/run/docker.sock')
   process.setgroups?.(socketGroup === undefined ? [gid] : [gid, socketGroup])
   process.setgid?.(gid)
   process.setuid?.(uid)
