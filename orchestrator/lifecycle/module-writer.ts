@@ -451,7 +451,8 @@ export class ModuleWriter {
     const { definition } = this.#state
     const ref = { replica: replica.id, generation: replica.generation }
     const begun = this.#handles.get(replica)?.begun ?? Promise.resolve()
-    const graceMs = replica.inflight > 0 || !replica.workload ? 0 : (replica.drain?.graceMs ?? 0)
+    // It may clean up also when its requests did not end in time; a hung one was condemned, which leaves no grace.
+    const graceMs = replica.workload ? (replica.drain?.graceMs ?? 0) : 0
     move(replica, 'stopping', cause, this.#onMove)
     replica.models.clear()
     this.#failOperation(replica, replica.drain?.failure)

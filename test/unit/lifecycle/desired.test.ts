@@ -36,7 +36,7 @@ describe('disable', () => {
     expect(rig.effects.count('stop')).toBe(0)
     rig.clock.advance(1)
     await settled()
-    expect(rig.effects.open('stop').graceMs).toBe(0)
+    expect(rig.effects.open('stop').graceMs).toBe(60_000)
     await rig.stopped()
     expect(() => running.granted?.release('lost')).not.toThrow()
     expect(rig.state.replicas.size).toBe(0)
