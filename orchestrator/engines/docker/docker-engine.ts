@@ -127,7 +127,7 @@ class Controller implements DockerEngine {
 
   start(spec: WorkloadSpec, signal: AbortSignal): Promise<Workload> {
     return this.#guard(async () => {
-      const parts = this.#prepared.get(spec.specHash) ?? (await this.#prepare(spec, signal, () => undefined)).parts
+      const parts = (await this.#remembered(spec, signal)) ?? (await this.#prepare(spec, signal, () => undefined)).parts
       try {
         return await this.#session.workloads.start(spec, parts, signal)
       } catch (error) {
@@ -159,8 +159,8 @@ class Controller implements DockerEngine {
     yield* containerLogs(this.#session.daemon, id, { ...options, signal })
   }
 
-  forget(module: string): Promise<void> {
-    return this.#guard(() => this.#session.forget(module))
+  forget(module: string, options: { readonly data: boolean }): Promise<void> {
+    return this.#guard(() => this.#session.forget(module, options))
   }
 
   removeInstalls(): Promise<readonly string[]> {
@@ -251,6 +251,13 @@ class Controller implements DockerEngine {
       signal,
       report,
     )
+  }
+
+  /** Volumes are easily pruned while no container uses them: a start on an environment that is gone would never succeed. */
+  async #remembered(spec: WorkloadSpec, signal: AbortSignal): Promise<PreparedParts | undefined> {
+    const parts = this.#prepared.get(spec.specHash)
+    const key = parts?.environmentKey
+    return key === undefined || (await this.#session.environments.isThere(key, signal)) ? parts : undefined
   }
 
   #remember(spec: WorkloadSpec, prepared: Prepared, parts: PreparedParts) {

@@ -55,6 +55,15 @@ export class Environments implements EnvironmentStore {
     return { environment: environmentInfo(made), cached: false }
   }
 
+  /**
+   * Whether the volume of an environment that was prepared is still there. The daemon makes an empty one, without labels,
+   * of any name that a container wants to mount: that is none.
+   */
+  async isThere(key: string, signal: AbortSignal): Promise<boolean> {
+    const volume = await this.#options.volumes.find(names.environment(key), signal)
+    return volume?.Labels?.[labels.environment] === key
+  }
+
   async list(): Promise<readonly EnvironmentInfo[]> {
     const complete = await this.#complete(await this.#options.volumes.ours('environment'))
     return complete.map(environmentInfo).sort((a, b) => (a.key < b.key ? -1 : 1))

@@ -77,6 +77,19 @@ describe.skipIf(!dockerAvailable)('an environment', () => {
     await harness.engine.stop(id, { graceMs: 0 })
   })
 
+  it('is installed again at the start when somebody has removed its volume', async () => {
+    const spec = wanting()
+    const { environment } = await harness.engine.prepare(spec, soon(), ignore)
+    await docker('volume', 'rm', `berth-env-${environment?.key}`)
+    const { id, endpoint } = await harness.engine.start(spec, soon())
+    await vi.waitFor(async () => {
+      expect(await inside(endpoint, "return require('fs').readFileSync('/berth/env/env/installed', 'utf8')")).toBe(
+        environment?.key,
+      )
+    }, patience)
+    await harness.engine.stop(id, { graceMs: 0 })
+  })
+
   it('is there for every later start, also of another engine object, without an installer', async () => {
     const spec = wanting()
     const first = await harness.engine.prepare(spec, soon(), ignore)
