@@ -122,7 +122,9 @@ async function probe({ daemon, probeImage, instance }: GpuSearch, signal: AbortS
   }
   let id: string | undefined
   try {
-    id = await daemon.createContainer(undefined, options, signal)
+    // Not with the signal: a container that is made after nobody listens any more would be left behind.
+    id = await daemon.createContainer(undefined, options)
+    signal.throwIfAborted()
     await daemon.startContainer(id, signal)
     const code = await daemon.wait(id, 'not-running', AbortSignal.any([signal, AbortSignal.timeout(30_000)]))
     return code === 0 ? await readOutput(daemon, id, signal) : ''

@@ -61,8 +61,10 @@ export class Volumes {
     name?: string,
   ): Promise<T> {
     const options = helperOptions(this.#instance, imageId, volumes)
-    const container = await this.#daemon.createContainer(name, options, signal)
+    // Not with the signal: a container that is made after nobody listens any more would be left behind, with its lock.
+    const container = await this.#daemon.createContainer(name, options)
     try {
+      signal.throwIfAborted()
       return await use(container)
     } finally {
       await this.#daemon.removeContainer(container).catch(ignoreRefusal)
