@@ -52,7 +52,9 @@ export async function hostEnvironment(variables: Variables): Promise<HostEnviron
 }
 
 function isPassed(name: string): boolean {
-  return passed.has(name.toUpperCase()) || (/^(PIP|UV)_/.test(name) && !kept.has(name))
+  if (passed.has(name.toUpperCase())) return true
+  // Publishing is none of an installer's business: its secrets stay here.
+  return /^(PIP|UV)_/.test(name) && !name.startsWith('UV_PUBLISH_') && !kept.has(name)
 }
 
 /** A file of this machine becomes one in the container; a folder of it does not exist there. */

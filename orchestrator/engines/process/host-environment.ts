@@ -40,8 +40,9 @@ export function hostVariables(env: Variables): Record<string, string> {
 
 /** For installers of environments: the same, and how packages are found. */
 export function installerVariables(env: Variables): Record<string, string> {
+  // Publishing is none of an installer's business: its secrets stay here.
   const wanted = (name: string): boolean =>
-    installers.has(name) || ((name.startsWith('PIP_') || name.startsWith('UV_')) && !name.endsWith('CACHE_DIR'))
+    installers.has(name) || (/^(PIP|UV)_/.test(name) && !/^UV_PUBLISH_|CACHE_DIR$/.test(name))
   return { ...hostVariables(env), ...pick(env, wanted) }
 }
 

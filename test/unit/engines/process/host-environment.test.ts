@@ -11,6 +11,7 @@ const env = {
   PIP_INDEX_URL: 'https://me:secret@index.example',
   PIP_CACHE_DIR: '/pip',
   UV_CACHE_DIR: '/uv',
+  UV_PUBLISH_TOKEN: 'secret',
   BERTH_ADMIN_KEY: 'secret',
   AWS_SECRET_ACCESS_KEY: 'secret',
   NODE_OPTIONS: '--inspect',
