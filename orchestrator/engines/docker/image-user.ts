@@ -27,7 +27,9 @@ export class ImageUsers {
 
   async #isRoot(imageId: string, name: string, signal: AbortSignal): Promise<boolean> {
     const read = (container: string) => readFileOf(this.#daemon, container, '/etc/passwd', signal)
-    const users = (await this.#volumes.withHelper(imageId, [], read, signal)) ?? ''
+    const users = await this.#volumes.withHelper(imageId, [], read, signal)
+    // Not a plain file: the daemon follows a link there, which is not looked at here, so the name may mean anybody.
+    if (users === undefined) return true
     const entry = users.split('\n').find((line) => line.startsWith(`${name}:`))
     return Number(entry?.split(':')[2]) === 0
   }
