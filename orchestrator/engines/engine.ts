@@ -34,8 +34,11 @@ export interface Engine {
   watch(signal: AbortSignal): AsyncIterable<WorkloadEvent>
   /** Lines of the workload's output, oldest first. With `follow`, ends when the workload does or the signal aborts. */
   logs(id: string, options: LogOptions): AsyncIterable<LogLine>
-  /** Removes what is kept for a module that is gone for good: its network, its data. Idempotent. */
-  forget(module: string): Promise<void>
+  /**
+   * Removes what is kept for a module that is gone: its networks, and with `data` what can't be made anew. Idempotent;
+   * a module that comes back gets what it needs again. Rejects while a workload of it is there.
+   */
+  forget(module: string, options: { readonly data: boolean }): Promise<void>
   /**
    * Removes what this instance's installs left running, whatever it does; answers its names. For when no orchestrator of
    * the instance is alive. Absent where installs end with their orchestrator.

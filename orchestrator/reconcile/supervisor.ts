@@ -121,10 +121,21 @@ export class Supervisor {
       .until((state) => state.replicas.size === 0, AbortSignal.timeout(600_000))
       .catch(() => {})
       .then(() => {
-        if (this.#leaving.get(record.id) !== writer || writer.state.wanted !== 'removed') return
+        if (this.#closed || this.#leaving.get(record.id) !== writer || writer.state.wanted !== 'removed') return
         this.#leaving.delete(record.id)
+        const empty = writer.state.replicas.size === 0
         writer.close()
+        if (empty) return this.#forget(record.id)
       })
+  }
+
+  /** Its data stays: the folder may come back. */
+  async #forget(module: string): Promise<void> {
+    try {
+      await this.#options.engine.forget(module, { data: false })
+    } catch (error) {
+      this.#options.log('warn', `could not remove the network of ${module}, which is gone`, { error: String(error) })
+    }
   }
 
   /**

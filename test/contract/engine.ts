@@ -434,7 +434,7 @@ export function engineContract(name: string, makeHarness: () => Promise<EngineHa
     })
 
     describe('a module that is gone for good', () => {
-      it('keeps its data over a restart, and loses it when it is forgotten', async () => {
+      it('keeps its data over a restart and while it is away, and loses it when that is forgotten', async () => {
         const keep = { do: 'keep', say: 'x' }
         const first = await runUntilIdle({ generation: 1 })
         expect(await inferText(first.workload.endpoint, first.spec, keep)).toBe('x')
@@ -443,11 +443,17 @@ export function engineContract(name: string, makeHarness: () => Promise<EngineHa
         const second = await runUntilIdle({ generation: 2 })
         expect(await inferText(second.workload.endpoint, second.spec, keep)).toBe('xx')
         await harness.engine.stop(second.workload.id, { graceMs: 5_000 })
-        await harness.engine.forget(second.spec.module)
-        await harness.engine.forget(second.spec.module)
+        await harness.engine.forget(second.spec.module, { data: false })
+        await harness.engine.forget(second.spec.module, { data: false })
 
         const third = await runUntilIdle({ generation: 3 })
-        expect(await inferText(third.workload.endpoint, third.spec, keep)).toBe('x')
+        expect(await inferText(third.workload.endpoint, third.spec, keep)).toBe('xxx')
+        await harness.engine.stop(third.workload.id, { graceMs: 5_000 })
+        await harness.engine.forget(third.spec.module, { data: true })
+        await harness.engine.forget(third.spec.module, { data: true })
+
+        const fourth = await runUntilIdle({ generation: 4 })
+        expect(await inferText(fourth.workload.endpoint, fourth.spec, keep)).toBe('x')
       })
     })
 

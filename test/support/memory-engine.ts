@@ -213,8 +213,8 @@ export class MemoryEngine implements Engine {
     if (workload !== undefined) yield* workload.logs.read(options)
   }
 
-  async forget(module: string): Promise<void> {
-    this.world.forgotten.push(module)
+  async forget(module: string, { data }: { readonly data: boolean }): Promise<void> {
+    if (data) this.world.forgotten.push(module)
   }
 
   async close(): Promise<void> {

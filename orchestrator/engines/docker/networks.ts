@@ -39,6 +39,7 @@ export class Networks {
   readonly #options: NetworksOptions
   readonly #made = new Map<string, Promise<string>>()
   readonly #joined = new Set<string>()
+  readonly #forgetting = new Map<string, Promise<void>>()
 
   constructor(options: NetworksOptions) {
     this.#options = options
@@ -86,7 +87,15 @@ export class Networks {
   }
 
   /** Removes the networks of a module. Rejects while containers are on them. */
-  async forget(module: string): Promise<void> {
+  forget(module: string): Promise<void> {
+    const underWay = this.#forgetting.get(module)
+    if (underWay !== undefined) return underWay
+    const forgetting = this.#forget(module).finally(() => this.#forgetting.delete(module))
+    this.#forgetting.set(module, forgetting)
+    return forgetting
+  }
+
+  async #forget(module: string): Promise<void> {
     const { daemon, instance } = this.#options
     for (const policy of ['none', 'egress'] as const) this.#made.delete(names.network(instance, module, policy))
     const label = [`${labels.instance}=${instance}`, `${labels.module}=${module}`]

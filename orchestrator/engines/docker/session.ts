@@ -28,7 +28,7 @@ export interface Session {
   readonly networks: Networks
   readonly environments: Environments
   readonly workloads: Workloads
-  forget(module: string): Promise<void>
+  forget(module: string, options: { readonly data: boolean }): Promise<void>
   removeInstalls(): Promise<readonly string[]>
   close(): Promise<void>
 }
@@ -74,8 +74,9 @@ export async function openSession(options: DockerEngineOptions, signal: AbortSig
       networks,
       environments,
       workloads,
-      async forget(module) {
+      async forget(module, { data }) {
         await networks.forget(module)
+        if (!data) return
         await images.forget([`${labels.instance}=${instance}`, `${labels.module}=${module}`])
         if (await volumes.remove(names.data(instance, module))) return
         throw new BerthError('MODULE_BUSY', `The data of module ${module} can't be removed: a container uses it`, {

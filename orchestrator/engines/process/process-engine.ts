@@ -174,8 +174,8 @@ class ProcessEngine implements Engine {
     if (running !== undefined) yield* running.logs.read(options)
   }
 
-  async forget(module: string): Promise<void> {
-    await rm(moduleData(this.#host.paths, module), { recursive: true, force: true, maxRetries: 3 })
+  async forget(module: string, { data }: { readonly data: boolean }): Promise<void> {
+    if (data) await rm(moduleData(this.#host.paths, module), { recursive: true, force: true, maxRetries: 3 })
   }
 
   /** Ends every workload and install: nothing of this engine outlives it. */

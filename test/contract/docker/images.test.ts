@@ -75,6 +75,15 @@ describe.skipIf(!dockerAvailable)('an image', () => {
     await harness.engine.stop(workload.id, { graceMs: 0 })
   })
 
+  it('does not run as root by a list of users that is a link', async () => {
+    const hidden =
+      'mv /etc/passwd /etc/users && ln -s users /etc/passwd && echo toor:x:0:0::/root:/bin/sh >> /etc/users'
+    const own = await build(`FROM ${image}\nRUN ${hidden}\nUSER toor\n`)
+    const { workload, seen } = await startImage(own)
+    expect(seen.uid).toBe(10001)
+    await harness.engine.stop(workload.id, { graceMs: 0 })
+  })
+
   it('is described without being run', async () => {
     expect(await harness.engine.inspectImage(image, soon())).toMatchObject({
       id: expect.stringMatching(/^sha256:/),
@@ -159,7 +168,7 @@ describe.skipIf(!dockerAvailable)('an image', () => {
       await harness.engine.stop(id, { graceMs: 0 })
       const images = () => docker('images', '--quiet', '--filter', `label=dev.berth.instance=${harness.instance}`)
       expect(await images()).not.toBe('')
-      await harness.engine.forget('probe')
+      await harness.engine.forget('probe', { data: true })
       expect(await images()).toBe('')
     })
 

@@ -43,7 +43,7 @@ describe.skipIf(!dockerAvailable)('a module network', () => {
   it('of its own is there for each policy', async () => {
     await harness.engine.prepare(harness.spec({ network: 'egress' }), soon(), ignore)
     expect((await networks('probe')).map(({ Internal }) => Internal).sort()).toEqual([false, true])
-    await harness.engine.forget('probe')
+    await harness.engine.forget('probe', { data: true })
     expect(await networks('probe')).toEqual([])
   })
 
@@ -69,7 +69,7 @@ describe.skipIf(!dockerAvailable)('a module network', () => {
       })
     } finally {
       await docker('network', 'rm', taken)
-      await crowded.forget('probe')
+      await crowded.forget('probe', { data: true })
     }
   })
 
@@ -109,7 +109,7 @@ describe.skipIf(!dockerAvailable)('a module network', () => {
     expect(await engine.list()).toMatchObject([{ id, endpoint }])
     expect(await docker('port', id)).toMatch(/^8000\/tcp -> 127\.0\.0\.1:\d+$/)
     await engine.stop(id, { graceMs: 0 })
-    await engine.forget('probe')
+    await engine.forget('probe', { data: true })
   })
 
   it('holds replicas of one module that reach each other', async () => {

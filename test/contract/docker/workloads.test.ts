@@ -147,7 +147,11 @@ describe.skipIf(!dockerAvailable)('a Docker workload', () => {
     await untilHealthy((await harness.engine.start(spec, soon())).endpoint)
   })
 
-  it('keeps its data until it is forgotten, and its network goes with it', async () => {
+  it('keeps its data until that is forgotten, and its network until it is away', async () => {
+    const kept = (kind: 'network' | 'volume'): Promise<string> => {
+      const marks = [`label=dev.berth.instance=${harness.instance}`, 'label=dev.berth.module=probe']
+      return docker(kind, 'ls', '--quiet', ...marks.flatMap((mark) => ['--filter', mark]))
+    }
     const first = await harness.start()
     await inside(first.endpoint, "require('fs').writeFileSync('/berth/data/module/kept', 'kept')")
     await harness.engine.stop(first.id, { graceMs: 0 })
@@ -155,22 +159,14 @@ describe.skipIf(!dockerAvailable)('a Docker workload', () => {
     expect(await inside(second.endpoint, "return require('fs').readFileSync('/berth/data/module/kept', 'utf8')")).toBe(
       'kept',
     )
-    await expect(harness.engine.forget('probe')).rejects.toThrow()
+    await expect(harness.engine.forget('probe', { data: true })).rejects.toThrow()
     await harness.engine.stop(second.id, { graceMs: 0 })
-    await harness.engine.forget('probe')
-    for (const kind of ['network', 'volume']) {
-      expect(
-        await docker(
-          kind,
-          'ls',
-          '--quiet',
-          '--filter',
-          `label=dev.berth.instance=${harness.instance}`,
-          '--filter',
-          'label=dev.berth.module=probe',
-        ),
-      ).toBe('')
-    }
+    const volumes = await kept('volume')
+    await Promise.all([1, 2].map(() => harness.engine.forget('probe', { data: false })))
+    expect([await kept('network'), await kept('volume')]).toEqual(['', volumes])
+    expect(volumes).not.toBe('')
+    await harness.engine.forget('probe', { data: true })
+    expect([await kept('network'), await kept('volume')]).toEqual(['', ''])
   })
 
   it('leaves nothing when it is given up at any moment of its start', async () => {

@@ -28,6 +28,6 @@ const later = createDockerEngine({ instance, runnerImage, repositoryRoot: proces
 await later.connect(soon())
 const adopted = (await later.list())[0]?.endpoint
 await later.stop(id, { graceMs: 0 })
-await later.forget(spec.module)
+await later.forget(spec.module, { data: true })
 await Promise.all([engine.close(), later.close()])
 console.log(JSON.stringify({ status, endpoint, adopted, networkPolicy: engine.capabilities.networkPolicy }))

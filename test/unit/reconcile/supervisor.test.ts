@@ -25,6 +25,7 @@ function createWorld() {
   const clock = new FakeClock()
   const effects = new RecordingEffects()
   const stopped: string[] = []
+  const forgotten: unknown[] = []
   const logged: string[] = []
   const world = { listed: [] as ObservedWorkload[], away: false }
   const engine = {
@@ -35,6 +36,10 @@ function createWorld() {
       stopped.push(id)
       world.listed = world.listed.filter((workload) => workload.id !== id)
       return Promise.resolve()
+    },
+    forget: (module: string, options: { readonly data: boolean }) => {
+      forgotten.push({ module, ...options })
+      return world.away ? Promise.reject(new BerthError('ENGINE_UNAVAILABLE', 'away')) : Promise.resolve()
     },
   } as unknown as Engine
   const supervisor = new Supervisor({
@@ -93,7 +98,7 @@ function createWorld() {
   const state = (id: string) =>
     [...(supervisor.records.get(id)?.writer?.state.replicas.values() ?? [])].map((replica) => replica.state)
 
-  return { supervisor, effects, clock, stopped, logged, world, apply, observed, succeed, running, state }
+  return { supervisor, effects, clock, stopped, forgotten, logged, world, apply, observed, succeed, running, state }
 }
 
 const a = testManifest({ id: 'a' })
@@ -123,6 +128,33 @@ describe('the supervisor', () => {
     expect(writer.state.replicas.size).toBe(0)
     expect(effects.count('start')).toBe(1)
     expect(state('a')).toEqual([])
+  })
+
+  it('has the network of a module removed when its last workload has gone, and never its data', async () => {
+    const { apply, running, succeed, forgotten, logged, world } = createWorld()
+    apply([a, b])
+    await running(a)
+    apply([b])
+    await settled()
+    expect(forgotten).toEqual([])
+    await succeed('stop')
+    expect(forgotten).toEqual([{ module: 'a', data: false }])
+    world.away = true
+    apply([])
+    await settled()
+    expect(forgotten).toContainEqual({ module: 'b', data: false })
+    expect(logged).toContainEqual(expect.stringContaining('could not remove the network of b'))
+  })
+
+  it('leaves a module its network that comes back while it leaves', async () => {
+    const { apply, running, succeed, forgotten } = createWorld()
+    apply([a])
+    await running(a)
+    apply([])
+    apply([{ ...a, contentHash: 'edited' }])
+    await succeed('prepare')
+    await succeed('stop')
+    expect(forgotten).toEqual([])
   })
 
   it('never has two generations of a module that comes back while it leaves', async () => {
@@ -264,6 +296,41 @@ describe('stopAll', () => {
     await settled()
     await succeed('stop')
     expect(await done).toEqual(['a'])
+  })
+})
+
+describe('a removal', () => {
+  const removing = async () => {
+    const world = createWorld()
+    world.apply([a])
+    await world.running(a)
+    const gone = Promise.withResolvers<void>()
+    const service = createModuleService({
+      supervisor: world.supervisor,
+      capabilities: () => ({ weaknesses: [] }) as never,
+      setDisabled() {},
+      add: () => Promise.reject(new Error('not asked for')),
+      async remove() {
+        world.apply([])
+        return { gone: gone.promise }
+      },
+    })
+    return { service, gone }
+  }
+  const signal = new AbortController().signal
+
+  it('that nobody waits for is answered with the module as it goes', async () => {
+    const { service } = await removing()
+    expect(await service.remove('a', { wait: false, signal })).toMatchObject({ id: 'a', desired: 'disabled' })
+    await expect(service.remove('a', { wait: false, signal })).rejects.toMatchObject({ code: 'MODULE_NOT_FOUND' })
+  })
+
+  it('that is waited for is answered when the module is gone', async () => {
+    const { service, gone } = await removing()
+    const done = service.remove('a', { wait: true, signal })
+    await settled()
+    gone.resolve()
+    expect(await done).toBeUndefined()
   })
 })
 
