@@ -1,5 +1,6 @@
 import type { CallResult } from '../../module-runner/protocol.ts'
 import { BerthError } from '../domain/errors.ts'
+import { parseJsonAsWritten } from '../domain/json.ts'
 import type { Inference } from '../inference/dispatcher.ts'
 import type { InferenceSink } from '../inference/types.ts'
 import { longestLine } from '../runner/line-splitter.ts'
@@ -65,7 +66,7 @@ export async function* collectFrames(
     for (;;) {
       const line = lines.shift()
       if (line !== undefined) {
-        if (line !== '') yield JSON.parse(line) as CallResult
+        if (line !== '') yield parseJsonAsWritten(line) as CallResult
         continue
       }
       if (finished) break

@@ -1,5 +1,5 @@
 import { BerthError, fromModuleError } from '../domain/errors.ts'
-import { isJsonObject, type JsonObject } from '../domain/json.ts'
+import { isJsonObject, type JsonObject, parseJsonAsWritten } from '../domain/json.ts'
 
 /** The answer of an inference that was asked for in one piece (`"stream": false`). */
 export interface WholeAnswer {
@@ -54,7 +54,7 @@ export function aggregate(lines: Iterable<string>): WholeAnswer | { readonly err
 
 function parse(text: string): unknown {
   try {
-    return JSON.parse(text)
+    return parseJsonAsWritten(text)
   } catch {
     return undefined
   }

@@ -3,6 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { Compile } from 'typebox/compile'
 import type { Pool } from 'undici'
 import { type CallResult, OutgoingCall } from '../../module-runner/protocol.ts'
+import { parseJsonAsWritten } from '../domain/json.ts'
 import { LineSplitter } from './line-splitter.ts'
 
 /** Answers one outgoing call of a module; what it yields is posted back as it comes. */
@@ -64,7 +65,7 @@ export class CallChannel {
 
   #take(line: string): void {
     if (line.trim() === '') return
-    const call: unknown = JSON.parse(line)
+    const call: unknown = parseJsonAsWritten(line)
     if (!outgoingCall.Check(call)) return
     if (call.kind === 'cancel') {
       this.#running.get(call.id)?.abort()

@@ -1,5 +1,5 @@
 import { BerthError, fromModuleError } from '../domain/errors.ts'
-import { isJsonObject } from '../domain/json.ts'
+import { isJsonObject, parseJsonAsWritten } from '../domain/json.ts'
 import { interrupted } from './errors.ts'
 import type { InferHandlers } from './inference.ts'
 import type { Ending } from './last-line.ts'
@@ -97,7 +97,7 @@ function wrapChunk(chunk: Record<string, unknown>): Record<string, unknown> {
 
 function parse(text: string): unknown {
   try {
-    return JSON.parse(text)
+    return parseJsonAsWritten(text)
   } catch {
     return undefined
   }

@@ -64,6 +64,16 @@ describe('the frames of an inference, read one by one', () => {
     )
   }, 60_000)
 
+  it('keep numbers as the called module wrote them', async () => {
+    const { frames, sink } = createQueue()
+    const all = collected(frames)
+    await setImmediate()
+    const line = '{"chunk":{"response":{"extra":{"f":1.0,"n":1180591620717411303424,"i":1}},"warnings":[],"errors":[]}}'
+    sink().data(Buffer.from(`${line}\n`))
+    sink().end()
+    expect(JSON.stringify(await all)).toBe(`[${line}]`)
+  })
+
   it('pause their sender while nobody reads, and let it go on when all are read', async () => {
     const { counts, frames, sink } = createQueue()
     const first = frames.next()

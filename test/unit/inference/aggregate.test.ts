@@ -21,6 +21,14 @@ describe('the frames of a stream put together', () => {
     })
   })
 
+  it('keep numbers as the module wrote them', () => {
+    const numbers = '{"f":1.0,"n":1180591620717411303424,"i":1}'
+    const lines = [`{"chunk":{"response":{"extra":${numbers}}}}`, `{"done":true,"conversation":[${numbers}]}`]
+    expect(JSON.stringify(aggregate(lines))).toBe(
+      `{"response":{"extra":${numbers}},"warnings":[],"errors":[],"conversation":[${numbers}]}`,
+    )
+  })
+
   it('have no key that no chunk had', () => {
     expect(aggregate(['{"done":true}'])).toEqual({ response: {}, warnings: [], errors: [] })
     expect(aggregate([chunk({ text: '' }), '{"done":true}'])).toMatchObject({ response: { text: '' } })

@@ -61,6 +61,15 @@ describe('the channel for calls of a module', () => {
     expect(results.get('call/1')?.authorization).toBe('Bearer secret')
   })
 
+  it('carries numbers as the module wrote them', async () => {
+    const { channel, result } = await callingRunner(async function* (call) {
+      yield { done: true, value: call.parameters }
+    })
+    const numbers = '{"f":1.0,"n":1180591620717411303424,"i":1}'
+    ;(await channel()).write(`{"id":"1","kind":"infer","model":"other","prompt":[1.0],"parameters":${numbers}}\n`)
+    expect(await result('1')).toBe(`{"done":true,"value":${numbers}}\n`)
+  })
+
   it('carries several side by side, past empty lines and lines that are no call', async () => {
     const held = Promise.withResolvers<void>()
     const { channel, send, result } = await callingRunner(async function* (call) {

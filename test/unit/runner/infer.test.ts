@@ -330,6 +330,15 @@ describe('an image that other people wrote', () => {
     expect(text.endsWith('\n')).toBe(true)
   })
 
+  it('has its numbers handed on as it wrote them', async () => {
+    const numbers = '{"f":1.0,"n":1180591620717411303424,"i":1}'
+    const { frames } = await answered(`{"chunk":{"extra":${numbers}}}\n{"done":true,"conversation":[${numbers}]}\n`)
+    expect(frames).toEqual([
+      `{"chunk":{"response":{"extra":${numbers}},"warnings":[],"errors":[]}}`,
+      `{"done":true,"conversation":[${numbers}]}`,
+    ])
+  })
+
   it('may cut its lines anywhere, in the middle of a character too', async () => {
     const text = '{"chunk":{"text":"größe 三"}}\n{"done":true}'
     const { frames } = await answered(text, [5, 21, 22, 26])
