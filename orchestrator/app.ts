@@ -16,7 +16,6 @@ import { createDockerEngine, probeDocker } from './engines/docker/docker-engine.
 import type { Engine } from './engines/engine.ts'
 import { createProcessEngine } from './engines/process/process-engine.ts'
 import { type EngineDecision, selectEngine } from './engines/select.ts'
-import { untilAborted } from './engines/shared-work.ts'
 import { createCallHandler } from './gateway/gateway.ts'
 import { ensureAdminKey } from './http/auth/admin-key.ts'
 import { noKeys, withKeys } from './http/auth/authenticator.ts'
@@ -270,7 +269,7 @@ async function compose(
       desired.refresh()
     },
     add: (source, signal) => added.add(source, signal),
-    async remove(id, signal) {
+    async remove(id) {
       const writer = supervisor.records.get(id)?.writer
       await added.remove(id)
       // It is on record no more, so nobody could ask for the rest again: that goes on when the caller leaves.
@@ -278,7 +277,7 @@ async function compose(
       gone.catch((error: unknown) =>
         logger.warn({ module: id, err: error }, 'a removed module has left something behind'),
       )
-      await untilAborted(gone, signal)
+      return { gone }
     },
   })
   metrics.observeModules(() => modules.list())

@@ -22,7 +22,8 @@ export interface ModulesService {
   get(id: string): ModuleView
   /** `source`: an image reference or a path of a folder with a module. */
   add(source: string, options: ActionOptions): Promise<ModuleView>
-  remove(id: string, options: ActionOptions): Promise<void>
+  /** Resolves with the module as it goes, or with nothing when it is gone. */
+  remove(id: string, options: ActionOptions): Promise<ModuleView | undefined>
   enable(id: string, options: ActionOptions): Promise<ModuleView>
   disable(id: string, options: ActionOptions): Promise<ModuleView>
   restart(id: string, options: ActionOptions): Promise<ModuleView>

@@ -2,6 +2,7 @@ import { BerthError } from '../domain/errors.ts'
 import type { JsonObject } from '../domain/json.ts'
 import type { ModelView, ModuleView } from '../domain/views.ts'
 import type { EngineCapabilities } from '../engines/engine.ts'
+import { untilAborted } from '../engines/shared-work.ts'
 import { liveStates, type ModuleState } from '../lifecycle/state.ts'
 import { findModel, findModule, noSuchModel } from './model-routes.ts'
 import type { ModuleRecord, Supervisor } from './supervisor.ts'
@@ -16,8 +17,11 @@ export interface ModuleServiceOptions {
   readonly setDisabled: (id: string, disabled: boolean) => void
   /** Adds a module for good; resolves with its id. */
   readonly add: (source: string, signal: AbortSignal) => Promise<string>
-  /** Takes an added module away for good; rejects for one that is not Berth's to remove. */
-  readonly remove: (id: string, signal: AbortSignal) => Promise<void>
+  /**
+   * Takes an added module off the record; rejects for one that is not Berth's to remove. The rest, until `gone`, goes on
+   * whoever waits for it.
+   */
+  readonly remove: (id: string) => Promise<{ readonly gone: Promise<void> }>
 }
 
 interface ActionOptions {
@@ -45,11 +49,12 @@ export function createModuleService(options: ModuleServiceOptions) {
     }
   }
 
-  const get = (id: string): ModuleView => {
+  const recordOf = (id: string): ModuleRecord => {
     const record = supervisor.records.get(id)
     if (!record) throw new BerthError('MODULE_NOT_FOUND', `There is no module ${id}; see: berth ps`, { module: id })
-    return view(record)
+    return record
   }
+  const get = (id: string): ModuleView => view(recordOf(id))
 
   /** Waits for the environment, and for a replica where one is wanted. Rejects with what failed. */
   async function settled(
@@ -75,9 +80,14 @@ export function createModuleService(options: ModuleServiceOptions) {
       return settled(await options.add(source, action.signal), isPrepared, action)
     },
 
-    async remove(id: string, { signal }: ActionOptions): Promise<void> {
-      get(id)
-      await options.remove(id, signal)
+    /** Resolves with the module as it goes, or with nothing when it is gone. */
+    async remove(id: string, { wait, signal }: ActionOptions): Promise<ModuleView | undefined> {
+      const record = recordOf(id)
+      const { gone } = await options.remove(id)
+      gone.catch(() => {})
+      if (!wait) return view(record)
+      await untilAborted(gone, signal)
+      return undefined
     },
 
     async enable(id: string, action: ActionOptions): Promise<ModuleView> {

@@ -90,8 +90,7 @@ export function moduleRoutes(app: App, { services, signals }: RouteContext): voi
     },
     async (request, reply) => {
       const { wait = false } = request.query
-      await modules.remove(request.params.id, { wait, signal: signals.of(reply) })
-      const going = wait ? undefined : modules.list().find(({ id }) => id === request.params.id)
+      const going = await modules.remove(request.params.id, { wait, signal: signals.of(reply) })
       return going === undefined ? reply.code(204).send(null) : reply.code(202).send(going)
     },
   )

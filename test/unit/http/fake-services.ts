@@ -69,8 +69,9 @@ export function fakeServices(): FakeServices {
       get,
       add: (source, options) => act('add', source, options),
       async remove(id, options) {
-        await act('remove', id, options)
-        if (options.wait) known.delete(id)
+        const view = await act('remove', id, options)
+        known.delete(id)
+        return options.wait ? undefined : view
       },
       enable: (id, options) => act('enable', id, options),
       disable: (id, options) => act('disable', id, options),

@@ -85,7 +85,7 @@ describe('modules', () => {
     const started = await app.inject({ method: 'DELETE', url: '/api/modules/embeddings' })
     expect(started.statusCode).toBe(202)
     expect(started.json()).toMatchObject({ id: 'embeddings' })
-    const gone = await app.inject({ method: 'DELETE', url: '/api/modules/embeddings?wait=true' })
+    const gone = await app.inject({ method: 'DELETE', url: '/api/modules/two%20words?wait=true' })
     expect(gone.statusCode).toBe(204)
     expect(gone.body).toBe('')
   })

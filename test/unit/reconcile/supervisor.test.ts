@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { BerthError } from '../../../orchestrator/domain/errors.ts'
 import type { ModuleManifest } from '../../../orchestrator/domain/manifest.ts'
 import type { Engine, ObservedWorkload } from '../../../orchestrator/engines/engine.ts'
+import { configuredHash } from '../../../orchestrator/lifecycle/configured-hash.ts'
 import type { LifecycleObserver } from '../../../orchestrator/lifecycle/effects.ts'
 import { defineModule } from '../../../orchestrator/lifecycle/workload.ts'
 import { findModel, findModelOf, findModule } from '../../../orchestrator/reconcile/model-routes.ts'
@@ -199,6 +200,7 @@ describe('a listing', () => {
   it('at the start adopts what is wanted and removes the rest', async () => {
     const { apply, effects, logged, observed, state, stopped, supervisor, world } = createWorld()
     apply([a])
+    effects.kept.set('a-0#4 a', configuredHash({}))
     world.listed = [observed(a, 4), observed(b, 2)]
     const done = supervisor.reconcile({ atOnce: true })
     await settled()
