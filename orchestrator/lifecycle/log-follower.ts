@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import type { Clock } from '../domain/clock.ts'
 import { isJsonObject } from '../domain/json.ts'
 import type { LogRecord } from '../domain/views.ts'
@@ -13,15 +14,41 @@ export interface LogFollower {
 
 const levels = new Set<unknown>(['debug', 'info', 'warning', 'error', 'critical'])
 const sources = new Set<unknown>(['module', 'runner', 'installer'])
+/** Between two attempts to follow a workload that still runs. */
+const againMs = 2_000
 
 export function createLogFollower(engine: Engine, logs: ModuleLogs, clock: Clock, signal: AbortSignal): LogFollower {
   const followed = new Set<string>()
 
-  async function copy(module: string, replica: ReplicaRef, workload: string): Promise<void> {
-    const sinceMs = await lastCopiedMs(module, replica.id)
-    for await (const line of engine.logs(workload, { follow: true, sinceMs, signal })) {
-      logs.append(module, toRecord(line, replica.id, clock))
+  /** The connection to the engine may break under a workload that goes on: then its output is taken up again. */
+  async function copyWhileItRuns(module: string, replica: ReplicaRef, workload: string): Promise<void> {
+    let told = ''
+    let sinceMs: number | undefined
+    while (!signal.aborted) {
+      try {
+        sinceMs ??= await lastCopiedMs(module, replica.id)
+        for await (const line of engine.logs(workload, { follow: true, sinceMs, signal })) {
+          logs.append(module, toRecord(line, replica.id, clock))
+          sinceMs = line.timeMs ?? sinceMs
+        }
+      } catch (error) {
+        const reason = error instanceof Error ? error.message : String(error)
+        if (!signal.aborted && reason !== told)
+          logs.append(
+            module,
+            orchestratorRecord(`its log can't be followed at the moment: ${reason}`, replica.id, clock),
+          )
+        told = reason
+      }
+      if (!(await mayRun(workload))) return
+      await delay(againMs, undefined, { signal, ref: false })
     }
+  }
+
+  /** True also while the engine can't say. */
+  async function mayRun(workload: string): Promise<boolean> {
+    const found = await engine.list().catch(() => undefined)
+    return found === undefined || found.some(({ id, state }) => id === workload && state !== 'exited')
   }
 
   /** A workload that was adopted goes on where the earlier orchestrator stopped copying. */
@@ -37,15 +64,8 @@ export function createLogFollower(engine: Engine, logs: ModuleLogs, clock: Clock
     follow(module, replica, workload) {
       if (followed.has(workload) || signal.aborted) return
       followed.add(workload)
-      copy(module, replica, workload)
-        .catch((error: unknown) => {
-          if (signal.aborted) return
-          const reason = error instanceof Error ? error.message : String(error)
-          logs.append(
-            module,
-            orchestratorRecord(`its log could not be followed any further: ${reason}`, replica.id, clock),
-          )
-        })
+      copyWhileItRuns(module, replica, workload)
+        .catch(() => {}) // only the signal's
         .finally(() => followed.delete(workload))
     },
   }
