@@ -12,8 +12,6 @@ export interface EngineWatch {
   readonly problem: BerthError | undefined
   /** Resolves after the first attempt to connect, whatever came of it. */
   readonly firstAttempt: Promise<void>
-  /** Asks for a listing soon, as something looks wrong. */
-  nudge(): void
 }
 
 export interface EngineWatchOptions {
@@ -126,6 +124,5 @@ export function watchEngine(options: EngineWatchOptions): EngineWatch {
       return problem
     },
     firstAttempt,
-    nudge,
   }
 }
