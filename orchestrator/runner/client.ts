@@ -5,11 +5,14 @@ import { HealthAnswer, LoadAnswer, OffloadAnswer } from '../../module-runner/pro
 import { BerthError, fromModuleError } from '../domain/errors.ts'
 import { isJsonObject, type JsonObject } from '../domain/json.ts'
 import { CallChannel, type CallHandler } from './call-channel.ts'
+import { Connections } from './connections.ts'
+import type { RunnerEndpoint } from './endpoint.ts'
 import { refusedToken, unreachable } from './errors.ts'
 import { startInfer } from './infer-call.ts'
 import type { InferCall, InferHandlers, InferLimits } from './inference.ts'
 
 export type { CallHandler } from './call-channel.ts'
+export type { RunnerEndpoint } from './endpoint.ts'
 export type { InferCall, InferHandlers, InferLimits } from './inference.ts'
 export type { Ending } from './last-line.ts'
 
@@ -31,11 +34,6 @@ export interface RunnerHealth {
   readonly models: readonly string[]
   readonly error?: BerthError
 }
-
-/** Where a runner listens; engine.ts has the same shape. */
-export type RunnerEndpoint =
-  | { readonly kind: 'tcp'; readonly host: string; readonly port: number }
-  | { readonly kind: 'unix'; readonly path: string }
 
 export interface RunnerClientOptions {
   readonly module: string
@@ -67,6 +65,11 @@ export function createRunnerClient(options: RunnerClientOptions): RunnerClient {
     },
   )
   const authorization = `Bearer ${token}`
+  const host = endpoint.kind === 'tcp' ? `${hostPart(endpoint.host)}:${endpoint.port}` : 'runner'
+  const connections = new Connections(
+    endpoint,
+    `POST /infer HTTP/1.1\r\nhost: ${host}\r\nauthorization: ${authorization}\r\ncontent-type: application/json\r\n`,
+  )
 
   /** One small JSON question. A `failure` code names what an error body without a known code becomes. */
   async function ask<T extends Schema>(
@@ -121,11 +124,12 @@ export function createRunnerClient(options: RunnerClientOptions): RunnerClient {
       return (await ask('POST', '/offload', { models }, checks.offload, signal)).offloaded
     },
     infer: (body, requestId, limits, handlers) =>
-      startInfer({ pool, authorization, module, foreign: options.foreign }, body, requestId, limits, handlers),
+      startInfer({ connections, module, foreign: options.foreign }, body, requestId, limits, handlers),
     calls(handler, signal) {
       new CallChannel(pool, authorization, handler).run(signal)
     },
     close() {
+      connections.close()
       pool.destroy().catch(() => {})
     },
   }

@@ -1,6 +1,6 @@
-import { type Dispatcher, errors, type Pool } from 'undici'
 import { BerthError, fromModuleError } from '../domain/errors.ts'
 import { isJsonObject } from '../domain/json.ts'
+import type { Connection, Connections, Exchange } from './connections.ts'
 import { interrupted, refusedToken, unreachable } from './errors.ts'
 import { wrapForeignFrames } from './foreign-frames.ts'
 import type { InferCall, InferHandlers, InferLimits } from './inference.ts'
@@ -8,8 +8,7 @@ import { LastLine } from './last-line.ts'
 
 /** One inference on one runner, over HTTP. */
 export interface InferTarget {
-  readonly pool: Pool
-  readonly authorization: string
+  readonly connections: Connections
   readonly module: string
   readonly foreign: boolean
 }
@@ -26,37 +25,25 @@ export function startInfer(
 ): InferCall {
   const wrapped = target.foreign ? wrapForeignFrames(target.module, handlers, () => reader.cancel()) : handlers
   const reader = new InferReader(target.module, wrapped, limits)
-  target.pool.dispatch(
-    {
-      method: 'POST',
-      path: '/infer',
-      headers: { authorization: target.authorization, 'content-type': 'application/json', 'x-request-id': requestId },
-      body,
-      headersTimeout: finite(limits.firstChunkMs),
-      // An image may send its headers long before its first chunk; Berth's own runner sends both at once.
-      bodyTimeout: finite(
-        target.foreign ? Math.max(limits.firstChunkMs, limits.betweenChunksMs) : limits.betweenChunksMs,
-      ),
-    },
-    reader,
-  )
+  reader.begin(target.connections, body, requestId)
   return reader
 }
 
-/** undici's zero means no limit. */
-function finite(ms: number): number {
-  return Number.isFinite(ms) ? ms : 0
-}
+/** What would break a header is left out of an id. */
+const unfit = /[^\x21-\x7e]/g
+/** Longer ones end at once. */
+const longestTimerMs = 2 ** 31 - 1
 
-class InferReader implements Dispatcher.DispatchHandler, InferCall {
+class InferReader implements Exchange, InferCall {
   readonly #module: string
   readonly #handlers: InferHandlers
   readonly #limits: InferLimits
   readonly #lastLine = new LastLine()
-  #controller: Dispatcher.DispatchController | undefined
-  #cancelled = false
+  #connection: Connection | undefined
+  /** Ends what has given nothing for too long; stands still while nobody reads. */
+  #timer: NodeJS.Timeout | undefined
+  #over = false
   #paused = false
-  #status = 0
   #errorBody: Buffer[] = []
   #errorBytes = 0
 
@@ -66,89 +53,86 @@ class InferReader implements Dispatcher.DispatchHandler, InferCall {
     this.#limits = limits
   }
 
+  begin(connections: Connections, body: string, requestId: string): void {
+    this.#startTimer(this.#limits.firstChunkMs)
+    this.#connection = connections.send(`x-request-id: ${requestId.replace(unfit, '')}\r\n`, body, this)
+    if (this.#connection === undefined) this.onBroken(0, new Error('it is being stopped'))
+  }
+
   cancel(): void {
-    if (this.#cancelled) return
-    this.#cancelled = true
-    this.#controller?.abort(new Error('cancelled'))
+    if (this.#over) return
+    this.#end()
+    this.#connection?.abort()
   }
 
   resume(): void {
-    if (!this.#paused) return
+    if (!this.#paused || this.#over) return
     this.#paused = false
-    this.#controller?.resume()
+    this.#startTimer(this.#limits.betweenChunksMs)
+    this.#connection?.resume()
   }
 
-  onRequestStart(controller: Dispatcher.DispatchController): void {
-    this.#controller = controller
-    if (this.#cancelled) controller.abort(new Error('cancelled'))
-  }
-
-  onResponseStart(_controller: Dispatcher.DispatchController, status: number): void {
-    this.#status = status
-  }
-
-  onResponseData(controller: Dispatcher.DispatchController, bytes: Buffer): void {
-    if (this.#cancelled) return
-    if (this.#status !== 200) {
+  onBody(status: number, bytes: Buffer): boolean {
+    if (status !== 200) {
       if (this.#errorBytes < longestErrorBytes) this.#errorBody.push(bytes)
       this.#errorBytes += bytes.length
-      return
+      return true
     }
+    if (this.#lastLine.begun) this.#timer?.refresh()
+    else this.#startTimer(this.#limits.betweenChunksMs)
     this.#lastLine.push(bytes)
-    if (this.#handlers.onData(bytes)) return
+    if (this.#handlers.onData(bytes)) return true
+    clearTimeout(this.#timer)
     this.#paused = true
-    controller.pause()
+    return false
   }
 
-  onResponseEnd(): void {
-    if (this.#cancelled) return
-    if (this.#status !== 200) {
-      this.#handlers.onError(this.#refused())
-      return
-    }
+  onComplete(status: number): void {
+    if (this.#over) return
+    this.#end()
     const ending = this.#lastLine.ending()
-    if (ending.kind === 'open') this.#handlers.onError(interrupted(this.#module))
+    if (status !== 200) this.#handlers.onError(this.#refused(status))
+    else if (ending.kind === 'open') this.#handlers.onError(interrupted(this.#module))
     else this.#handlers.onEnd(ending)
   }
 
-  onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
-    if (this.#cancelled) return
+  onBroken(status: number, error: Error): void {
+    if (this.#over) return
+    this.#end()
     // What follows the terminal frame changes nothing any more: it has been handed on.
     const ending = this.#lastLine.ending()
-    if (ending.kind === 'open') this.#handlers.onError(this.#translate(error))
-    else this.#handlers.onEnd(ending)
+    if (ending.kind !== 'open') this.#handlers.onEnd(ending)
+    else this.#handlers.onError(status === 200 ? interrupted(this.#module, error) : unreachable(this.#module, error))
   }
 
-  #refused(): BerthError {
-    if (this.#status === 401) return refusedToken(this.#module)
+  #end(): void {
+    this.#over = true
+    clearTimeout(this.#timer)
+  }
+
+  #startTimer(ms: number): void {
+    clearTimeout(this.#timer)
+    this.#timer = Number.isFinite(ms) ? setTimeout(() => this.#expire(), Math.min(ms, longestTimerMs)) : undefined
+  }
+
+  #expire(): void {
+    this.cancel()
+    const module = this.#module
+    const { firstChunkMs, betweenChunksMs } = this.#limits
+    const message = this.#lastLine.begun
+      ? `Module ${module} gave no further chunk within ${betweenChunksMs / 1000} s (timeouts.between_chunks).`
+      : `Module ${module} gave no first chunk within ${firstChunkMs / 1000} s (timeouts.first_chunk).`
+    this.#handlers.onError(new BerthError('INFERENCE_TIMEOUT', message, { module }))
+  }
+
+  #refused(status: number): BerthError {
+    if (status === 401) return refusedToken(this.#module)
     const parsed = parseJson(Buffer.concat(this.#errorBody).toString('utf8'))
     if (isJsonObject(parsed) && isJsonObject(parsed.error)) {
       return fromModuleError(parsed, 'INFERENCE_FAILED', { module: this.#module })
     }
-    const message = `Module ${this.#module} answered ${this.#status} without an error body of the protocol.`
+    const message = `Module ${this.#module} answered ${status} without an error body of the protocol.`
     return new BerthError('RUNNER_PROTOCOL', message, { module: this.#module })
-  }
-
-  #translate(error: Error): BerthError {
-    const module = this.#module
-    if (error instanceof errors.HeadersTimeoutError) {
-      const limit = this.#limits.firstChunkMs / 1000
-      return new BerthError(
-        'INFERENCE_TIMEOUT',
-        `Module ${module} gave no first chunk within ${limit} s (timeouts.first_chunk).`,
-        { module },
-      )
-    }
-    if (error instanceof errors.BodyTimeoutError) {
-      if (!this.#lastLine.begun) return this.#translate(new errors.HeadersTimeoutError())
-      const limit = this.#limits.betweenChunksMs / 1000
-      return new BerthError(
-        'INFERENCE_TIMEOUT',
-        `Module ${module} gave no further chunk within ${limit} s (timeouts.between_chunks).`,
-        { module },
-      )
-    }
-    return this.#status === 200 ? interrupted(module, error) : unreachable(module, error)
   }
 }
 

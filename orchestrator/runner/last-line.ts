@@ -4,6 +4,8 @@ const error = Buffer.from('{"error"')
 /** Enough to hold the code of an error frame. */
 const kept = 96
 
+const nothing = Buffer.alloc(0)
+
 /** How a stream has ended: `open` is without a terminal frame. */
 export type Ending =
   | { readonly kind: 'done' }
@@ -15,7 +17,7 @@ export type Ending =
  * own runner writes terminal frames exactly as `{"done"...` and `{"error":{"code":"..."`.
  */
 export class LastLine {
-  #head: Buffer = Buffer.alloc(0)
+  #head: Buffer = nothing
   #complete = true
 
   push(bytes: Buffer): void {
