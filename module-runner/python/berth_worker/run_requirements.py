@@ -29,14 +29,20 @@ def main(arguments: list[str]) -> int:
     _lead_to_this_environment()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)  # type: ignore[union-attr]
+    install = None
     try:
-        _call(_install_function(file), arguments[1], arguments[2:])
+        install = _install_function(file)
+        _call(install, arguments[1], arguments[2:])
     except RequirementsError as reason:
         print(reason, flush=True)
         return 1
-    except BaseException as exception:  # sys.exit(0) in the middle of an installation is not success either
+    except BaseException as exception:
         if isinstance(exception, SystemExit) and exception.code in (None, 0):
-            return 0
+            # `Install` may end so. A file that does before there is an `Install` has nothing installed.
+            if install is not None:
+                return 0
+            print(f"{os.path.basename(file)} ended by sys.exit() before its `Install` could be called", flush=True)
+            return 1
         import traceback
 
         traceback.print_exc()

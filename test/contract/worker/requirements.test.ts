@@ -60,10 +60,15 @@ describe('requirements.py', () => {
     ['not-there.py', 'there is no not-there.py'],
     ['fails.py', 'fails.py failed: ValueError: no network'],
     ['leaves.py', 'leaves.py failed: SystemExit: 7'],
+    ['leaves-early.py', 'leaves-early.py ended by sys.exit() before its `Install` could be called'],
   ])('%s: the last line says why it failed', async (file, reason) => {
     const { code, lines } = await run(file)
     expect(lines.at(-1)).toContain(reason)
     expect(code).toBe(1)
+  })
+
+  it('leaves-content.py: Install may end by sys.exit(0)', async () => {
+    expect(await run('leaves-content.py')).toEqual({ code: 0, lines: ['installed'] })
   })
 
   it('installs with uv into the interpreter that runs it, its output passed on', async () => {
