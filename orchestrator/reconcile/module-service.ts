@@ -91,9 +91,10 @@ export function createModuleService(options: ModuleServiceOptions) {
     },
 
     async enable(id: string, action: ActionOptions): Promise<ModuleView> {
-      const writer = findModule(supervisor, id)
+      recordOf(id)
+      // The wish holds also for one whose manifest is broken: it runs as soon as that is mended.
       options.setDisabled(id, false)
-      writer.post({ type: 'want', wanted: 'enabled' })
+      findModule(supervisor, id).post({ type: 'want', wanted: 'enabled' })
       return settled(id, isPrepared, action)
     },
 

@@ -286,6 +286,18 @@ describe('stopAll', () => {
     expect(stopped).toEqual(['stranger#1'])
   })
 
+  it('is not undone by a module that is edited meanwhile', async () => {
+    const { apply, running, succeed, supervisor } = createWorld()
+    apply([a])
+    await running(a)
+    const done = supervisor.stopAll(new AbortController().signal)
+    await settled()
+    apply([{ ...a, queue: { ...a.queue, limit: a.queue.limit + 1 } }, b])
+    expect([...supervisor.records.values()].map(({ writer }) => writer?.state.wanted)).toEqual(['disabled', 'disabled'])
+    await succeed('stop')
+    expect(await done).toEqual(['a'])
+  })
+
   it('is not held up by a replica that has failed', async () => {
     const { apply, clock, running, succeed, supervisor, world } = createWorld()
     apply([a])
@@ -299,6 +311,27 @@ describe('stopAll', () => {
     await succeed('stop')
     expect(await done).toEqual(['a'])
   })
+})
+
+it('enabling a module with a broken manifest keeps the wish and says what is broken', async () => {
+  const { apply, supervisor } = createWorld()
+  const error = new BerthError('MANIFEST_INVALID', 'unknown key')
+  apply([], {
+    modules: [{ id: 'a', source: '/modules/a', format: 'service', error }] as unknown as DesiredState['modules'],
+    disabled: new Set(['a']),
+  })
+  const wishes: unknown[] = []
+  const service = createModuleService({
+    supervisor,
+    capabilities: () => ({ weaknesses: [] }) as never,
+    setDisabled: (id, disabled) => wishes.push({ id, disabled }),
+    add: () => Promise.reject(new Error('not asked for')),
+    remove: () => Promise.reject(new Error('not asked for')),
+  })
+  const action = { wait: false, signal: new AbortController().signal }
+  await expect(service.enable('a', action)).rejects.toBe(error)
+  await expect(service.enable('unknown', action)).rejects.toMatchObject({ code: 'MODULE_NOT_FOUND' })
+  expect(wishes).toEqual([{ id: 'a', disabled: false }])
 })
 
 describe('a removal', () => {
