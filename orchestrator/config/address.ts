@@ -12,8 +12,11 @@ export function parseListen(text: string | number): ListenAddress | undefined {
   return { host: host === '' || host === '*' ? '0.0.0.0' : host.replace(/^\[|\]$/g, ''), port }
 }
 
-/** Whether only this machine reaches the address. */
+/** Whether only this machine reaches the address: a name or an IP, IPv6 with or without brackets. */
 export function isLoopback(host: string): boolean {
-  const name = host.toLowerCase().replace(/^::ffff:/, '')
+  const name = host
+    .toLowerCase()
+    .replace(/^\[(.*)\]$/, '$1')
+    .replace(/^::ffff:/, '')
   return name === 'localhost' || name.endsWith('.localhost') || name === '::1' || /^127(\.\d{1,3}){3}$/.test(name)
 }

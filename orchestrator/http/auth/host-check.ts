@@ -1,4 +1,5 @@
 import type { IncomingHttpHeaders } from 'node:http'
+import { isLoopback } from '../../config/address.ts'
 import { BerthError } from '../../domain/errors.ts'
 
 /**
@@ -53,9 +54,4 @@ function withoutPort(host: string): string {
 /** Host and port of an origin such as `http://localhost:8080`; undefined for `null` and anything odd. */
 function originHost(origin: string): string | undefined {
   return /^https?:\/\/([^/\s@]+)$/.exec(origin.toLowerCase())?.[1]
-}
-
-/** Whether only this machine reaches the address. */
-export function isLoopback(host: string): boolean {
-  return host === 'localhost' || host === '::1' || host === '[::1]' || /^127(\.\d{1,3}){3}$/.test(host)
 }
