@@ -47,6 +47,8 @@ export class Supervisor {
   readonly #leaving = new Map<string, ModuleWriter>()
   readonly #removing = new Set<string>()
   #closed = false
+  /** Everything is stopped for good: an edited file does not start its module again meanwhile. */
+  #stopping = false
   /** Workloads that the last listing showed and nobody owned. */
   #strangers: ReadonlySet<string> = new Set()
   #desired: DesiredState = {
@@ -92,7 +94,7 @@ export class Supervisor {
     const models = new Map([...desired.models].filter(([, model]) => model.module === record.id))
     const definition = defineModule(this.#options.instance, manifest, models)
     const fingerprint = JSON.stringify([definition.specHash, manifest, [...models]])
-    const wanted = desired.disabled.has(record.id) ? 'disabled' : 'enabled'
+    const wanted = this.#stopping || desired.disabled.has(record.id) ? 'disabled' : 'enabled'
     // One that is still leaving under this id comes back: its replica ids are free only when its workloads are gone.
     record.writer ??= this.#leaving.get(record.id)
     this.#leaving.delete(record.id)
@@ -219,8 +221,9 @@ export class Supervisor {
     }
   }
 
-  /** Stops every replica, draining; resolves with the modules that ran when they are gone. */
+  /** Stops every replica, draining, for good; resolves with the modules that ran when they are gone. */
   async stopAll(signal: AbortSignal): Promise<string[]> {
+    this.#stopping = true
     const ran: string[] = []
     const gone: Promise<void>[] = []
     for (const [id, writer] of [...this.#writers(), ...this.#leaving]) {
