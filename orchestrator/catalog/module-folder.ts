@@ -140,6 +140,18 @@ async function chooseBase({ folder, yaml, settings, entry, has, details }: BaseI
   if (image !== undefined) return { kind: entry === undefined ? 'protocol' : 'image', image }
   if (yaml.dockerfile !== undefined) {
     const dockerfile = yaml.dockerfile.replace(/^\.\//, '')
+    if (entry === undefined) {
+      throw new BerthError(
+        'MANIFEST_INVALID',
+        `${yamlName} of module ${String(details.module)} names a dockerfile, and there is no service.py to run in it.`,
+        {
+          ...details,
+          file: join(folder, yamlName),
+          field: 'dockerfile',
+          remedy: 'Add a service.py, or build an image that speaks the runner protocol and name it with `image`.',
+        },
+      )
+    }
     if (has(dockerfile)) return { kind: 'dockerfile', dockerfile, context: folder }
     throw new BerthError(
       'MANIFEST_INVALID',

@@ -34,11 +34,11 @@ export function aggregate(lines: Iterable<string>): WholeAnswer | { readonly err
     const { response } = frame.chunk
     if (isJsonObject(response)) {
       if (typeof response.text === 'string') texts.push(response.text)
-      if (Array.isArray(response.files)) files.push(...response.files)
+      append(files, response.files)
       if (isJsonObject(response.extra)) extra = { ...extra, ...response.extra }
     }
-    if (Array.isArray(frame.chunk.warnings)) warnings.push(...frame.chunk.warnings)
-    if (Array.isArray(frame.chunk.errors)) errors.push(...frame.chunk.errors)
+    append(warnings, frame.chunk.warnings)
+    append(errors, frame.chunk.errors)
   }
   return {
     response: {
@@ -50,6 +50,11 @@ export function aggregate(lines: Iterable<string>): WholeAnswer | { readonly err
     errors,
     ...(conversation === undefined ? {} : { conversation }),
   }
+}
+
+/** One by one: a spread of very many is more arguments than a call can take. */
+function append(all: unknown[], more: unknown): void {
+  if (Array.isArray(more)) for (const item of more) all.push(item)
 }
 
 function parse(text: string): unknown {

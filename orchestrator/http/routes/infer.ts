@@ -1,6 +1,6 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import Type from 'typebox'
-import type { BerthError } from '../../domain/errors.ts'
+import { BerthError, toBerthError } from '../../domain/errors.ts'
 import type { Json, JsonObject } from '../../domain/json.ts'
 import { aggregate } from '../../inference/aggregate.ts'
 import type { Dispatcher, Inference } from '../../inference/dispatcher.ts'
@@ -142,7 +142,9 @@ function answer(dispatcher: Dispatcher, request: FastifyRequest, reply: FastifyR
   // Gone while its body was read: there is no `close` to come any more.
   if (raw.destroyed) return
   let inference: Inference | undefined
-  const sink = stream ? streamSink(request, reply, () => inference?.resume()) : wholeSink(request, reply)
+  const sink = stream
+    ? streamSink(request, reply, () => inference?.resume())
+    : wholeSink(request, reply, () => inference?.cancel())
   // `close` without the answer's last byte: the client has gone, at whatever stage.
   raw.on('close', () => {
     if (!raw.writableFinished) inference?.cancel()
@@ -178,9 +180,13 @@ function streamSink(request: FastifyRequest, reply: FastifyReply, resume: () => 
   }
 }
 
-/** Collects the stream and answers once; memory is bounded by what the module sends, as its caller asked for it whole. */
-function wholeSink(request: FastifyRequest, reply: FastifyReply): InferenceSink {
+/** The longest answer that is put together in memory; a longer one has to be streamed. */
+const longestWholeBytes = 256 * 1024 * 1024
+
+/** Collects the stream and answers once. */
+function wholeSink(request: FastifyRequest, reply: FastifyReply, cancel: () => void): InferenceSink {
   const parts: Buffer[] = []
+  let bytesSoFar = 0
   let timings: InferenceTimings | undefined
   return {
     queued() {},
@@ -189,10 +195,20 @@ function wholeSink(request: FastifyRequest, reply: FastifyReply): InferenceSink 
     },
     data(bytes) {
       parts.push(bytes)
+      bytesSoFar += bytes.length
+      if (bytesSoFar > longestWholeBytes) {
+        cancel()
+        refuse(reply, tooLongForOne())
+      }
       return true
     },
     end() {
-      const whole = aggregate(Buffer.concat(parts).toString('utf8').split('\n'))
+      let whole: ReturnType<typeof aggregate>
+      try {
+        whole = aggregate(Buffer.concat(parts).toString('utf8').split('\n'))
+      } catch (error) {
+        return refuse(reply, toBerthError(error))
+      }
       if ('error' in whole) return refuse(reply, whole.error)
       const head = {
         'x-request-id': requestId(request),
@@ -202,6 +218,11 @@ function wholeSink(request: FastifyRequest, reply: FastifyReply): InferenceSink 
     },
     fail: (error) => refuse(reply, error),
   }
+}
+
+function tooLongForOne(): BerthError {
+  const message = `The answer is longer than ${longestWholeBytes} bytes, too long for one piece.`
+  return new BerthError('INFERENCE_FAILED', message, { field: 'stream', remedy: 'Leave out `"stream": false`.' })
 }
 
 function refuse(reply: FastifyReply, error: BerthError): void {

@@ -154,6 +154,12 @@ models: {a: {threshold: 1.0}, b: }
       module: 'm',
     })
   })
+
+  test('a dockerfile needs a service to run in it', async () => {
+    const error = await errorOf({ files: { 'module.yaml': 'dockerfile: Dockerfile', Dockerfile: 'FROM x' } })
+    expect(error).toMatchObject({ code: 'MANIFEST_INVALID', details: { field: 'dockerfile', module: 'm' } })
+    expect(error.message).toContain('service.py')
+  })
 })
 
 describe('settings of berth.yaml', () => {

@@ -5,6 +5,12 @@ const chunk = (response: object, more: object = {}) =>
   JSON.stringify({ chunk: { response, warnings: [], errors: [], ...more } })
 
 describe('the frames of a stream put together', () => {
+  it('hold more files than a call has room for arguments', () => {
+    const files = Array.from({ length: 300_000 }, (_, index) => index)
+    const whole = aggregate([chunk({ files }), '{"done":true}'])
+    expect('response' in whole && whole.response.files?.length).toBe(files.length)
+  })
+
   it('are texts joined, files in order, and of extra the later key', () => {
     const lines = [
       chunk({ text: 'a', extra: { k: 1, x: [1] } }),

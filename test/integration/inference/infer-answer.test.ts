@@ -6,7 +6,7 @@ import { createDispatcher } from '../../../orchestrator/inference/dispatcher.ts'
 import type { ModelRoute, RouteModels } from '../../../orchestrator/inference/types.ts'
 import { eventually } from '../../support/eventually.ts'
 import { chunkLine, doneLine, type FakeCall, FakeRoute } from '../../support/fake-lease.ts'
-import { listeningServer } from './fake-services.ts'
+import { listeningServer } from '../../unit/http/fake-services.ts'
 
 const busy = new BerthError('MODULE_BUSY', 'later', { retryAfterSeconds: 7 })
 
