@@ -24,7 +24,7 @@ export class Images {
   readonly #env: Variables
   readonly #making = new SharedWork<PrepareProgress, ImageFacts>()
 
-  /** `env`: where the registry logins are, and proxies for builds. */
+  /** `env`: where the registry logins are, and proxies and package indexes for builds. */
   constructor(daemon: Daemon, env: Variables) {
     this.#daemon = daemon
     this.#env = env
@@ -126,7 +126,7 @@ export class Images {
     }
     try {
       const registries = await allRegistryAuths(this.#env)
-      await this.#daemon.build({ ...order(), tag, registries, buildargs: proxies(this.#env) }, onEvent, signal)
+      await this.#daemon.build({ ...order(), tag, registries, buildargs: buildArguments(this.#env) }, onEvent, signal)
     } catch (error) {
       if (signal.aborted) throw signal.reason
       if (!isRefusal(error)) throw error
@@ -229,9 +229,16 @@ function unavailable(image: string, words: string, remedy: string, cause?: unkno
   )
 }
 
-/** Build arguments that every Dockerfile knows. */
-function proxies(env: Variables): Record<string, string> {
+/** For Dockerfiles that declare them (`ARG PIP_INDEX_URL`). */
+const indexArguments = ['PIP_INDEX_URL', 'PIP_EXTRA_INDEX_URL', 'npm_config_registry']
+
+/** Proxies, which every Dockerfile knows, and package indexes. Arguments do not become part of the image's environment. */
+function buildArguments(env: Variables): Record<string, string> {
   const found: Record<string, string> = {}
+  for (const name of indexArguments) {
+    const value = env[name] || env[name.toUpperCase()]
+    if (value !== undefined && value !== '') found[name] = value
+  }
   for (const name of ['HTTP_PROXY', 'HTTPS_PROXY', 'NO_PROXY', 'ALL_PROXY']) {
     for (const each of [name, name.toLowerCase()]) {
       const value = env[each]

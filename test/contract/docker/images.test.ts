@@ -172,6 +172,36 @@ describe.skipIf(!dockerAvailable)('an image', () => {
       expect(await images()).toBe('')
     })
 
+    it('is told where packages come from, and does not keep it', async () => {
+      await writeFile(
+        join(folder, 'Dockerfile'),
+        `FROM python:3.13-slim-trixie
+LABEL made=${randomUUID()}
+ARG PIP_INDEX_URL
+ARG PIP_EXTRA_INDEX_URL
+ARG npm_config_registry
+RUN test "$PIP_INDEX_URL" = https://index.example/simple
+RUN test "$PIP_EXTRA_INDEX_URL" = https://more.example/simple
+RUN test "$npm_config_registry" = https://npm.example/
+`,
+      )
+      const engine = await harness.open({
+        env: {
+          ...process.env,
+          PIP_INDEX_URL: 'https://index.example/simple',
+          PIP_EXTRA_INDEX_URL: 'https://more.example/simple',
+          NPM_CONFIG_REGISTRY: undefined,
+          npm_config_registry: 'https://npm.example/',
+        },
+      })
+      const spec = harness.spec({ folder, base: { kind: 'dockerfile', dockerfile: 'Dockerfile', context: '.' } })
+      expect(await engine.prepare(spec, soon(), ignore)).toEqual({ cached: false })
+      const marks = ['--filter', `label=dev.berth.instance=${harness.instance}`]
+      const [image = ''] = (await docker('images', '--quiet', ...marks)).split('\n')
+      expect(await docker('image', 'inspect', '--format', '{{json .Config.Env}}', image)).not.toContain('.example')
+      await engine.forget('probe', { data: true })
+    })
+
     it('that fails says why', async () => {
       await writeFile(join(folder, 'Dockerfile'), 'FROM python:3.13-slim-trixie\nRUN echo about to fail && exit 7\n')
       const spec = harness.spec({ folder, base: { kind: 'dockerfile', dockerfile: 'Dockerfile', context: '.' } })
