@@ -32,7 +32,7 @@ describe('a folder that is added by its path', () => {
     await berth.kill()
     await berth.restart()
     expect((await berth.infer('guest')).at(-1)).toMatchObject({ done: true })
-    expect((await berth.request('DELETE', '/api/modules/guest')).status).toBe(204)
+    expect((await berth.request('DELETE', '/api/modules/guest?wait=true')).status).toBe(204)
     expect((await berth.request('GET', '/api/modules/guest')).status).toBe(404)
     expect((await stat(path)).isDirectory()).toBe(true)
   })
