@@ -123,7 +123,7 @@ describe.each(engines)('requirements on the %s engine', (engine) => {
     await cp(join(berth.modulesFolder, 'added'), join(berth.modulesFolder, 'same'), { recursive: true })
     const same = await installed('same')
     expect(same.environment?.key).toBe((await berth.module('added')).environment?.key)
-    expect(await said('same')).toEqual([])
+    expect(await said('same')).not.toContainEqual(expect.stringContaining('tinymarked'))
     expect(await extraOf(berth, 'same', {})).toEqual({ tinymarked: '1.0' })
   })
 })
