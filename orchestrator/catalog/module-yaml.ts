@@ -1,6 +1,7 @@
 import semver from 'semver'
 import Type, { type Static, type TSchemaOptions } from 'typebox'
 import { readDocument, type YamlDocument } from '../config/document.ts'
+import { modelFieldSchemas } from '../config/model-fields.ts'
 import {
   defined,
   type ModuleFields,
@@ -17,7 +18,10 @@ import { isJsonObject, type JsonObject } from '../domain/json.ts'
 /** `module.yaml`, and the manifest in an image's label: schema and reading. (module-formats) */
 const expects = (text: string): TSchemaOptions => ({ 'x-expects': text })
 
-const Entry = Type.Object({}, { additionalProperties: true, description: 'Configuration of the model.' })
+const Entry = Type.Object(modelFieldSchemas, {
+  additionalProperties: true,
+  description: 'Configuration of the model, these keys included.',
+})
 
 const Models = Type.Object(
   {},

@@ -1,6 +1,7 @@
 import Type, { type Static, type TSchemaOptions } from 'typebox'
 import { engineChoices, logLevels } from './config.ts'
-import { Duration, moduleFieldSchemas, moduleIdPattern, QueueField, Size } from './module-fields.ts'
+import { modelFieldSchemas } from './model-fields.ts'
+import { moduleFieldSchemas, moduleIdPattern, QueueField, Size } from './module-fields.ts'
 import { published } from './validate.ts'
 
 /** The published schema of `berth.yaml`, and what is checked: one and the same. */
@@ -16,19 +17,7 @@ export const Model = Type.Object(
     service: Type.Optional(
       Type.String({ minLength: 1, description: 'The same as `module`: the folder of the service.' }),
     ),
-    redirect_to: Type.Optional(Type.String({ minLength: 1, description: 'Another model that this name stands for.' })),
-    max_simul_users: Type.Optional(
-      Type.Integer({
-        minimum: 1,
-        maximum: 1_000_000,
-        description: 'Inferences at once per replica; the rest wait.',
-        ...expects('a whole number, 1 or more'),
-      }),
-    ),
-    offload_seconds: Type.Optional(
-      Type.Number({ description: 'Idle seconds until the model is offloaded; negative: never.' }),
-    ),
-    idle_ttl: Type.Optional(Duration({ description: 'The same as a duration; it wins over `offload_seconds`.' })),
+    ...modelFieldSchemas,
   },
   {
     additionalProperties: true,
