@@ -120,6 +120,8 @@ models: {a: {threshold: 1.0}, b: }
     ['network: all', 'must be none or egress'],
     ['gpu: many', 'must be a number of GPUs'],
     ['requirements: numpy', 'must be a list'],
+    ['models: {m: {max_simul_users: "four"}}', 'must be a whole number, 1 or more'],
+    ['models: {m: {idle_ttl: soon}}', 'must be a duration'],
     ['a: [', 'no valid YAML'],
   ])('%j is an error', async (yaml, message) => {
     expect((await errorOf({ files: { ...service, 'module.yaml': yaml } })).message).toContain(message)

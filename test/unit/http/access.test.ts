@@ -20,6 +20,7 @@ describe('without keys', () => {
     '[::1]:8080',
     '127.0.0.5',
     'LOCALHOST',
+    'berth.localhost:8080',
     'berth.lan',
     'berth.lan:80',
   ])('Host %s is let in', async (host) => {
