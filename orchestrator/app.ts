@@ -182,7 +182,7 @@ async function compose(
     watch: watchInferences(metrics),
     relayed: createMemoryCare(),
   })
-  const models = createModelService({ supervisor })
+  const models = createModelService({ supervisor, module: (id) => modules.get(id) })
   const gatewayModels = {
     find(name: string) {
       const { model } = findModel(supervisor, name)

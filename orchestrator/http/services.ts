@@ -37,8 +37,9 @@ export interface ModelsService {
   list(): readonly ModelView[]
   /** Rejects with MODEL_NOT_FOUND. */
   get(name: string): ModelView
-  load(name: string, options: ActionOptions): Promise<ModelView>
-  offload(name: string, options: ActionOptions): Promise<ModelView>
+  /** Resolve with the module that serves the model. */
+  load(name: string, options: ActionOptions): Promise<ModuleView>
+  offload(name: string, options: ActionOptions): Promise<ModuleView>
 }
 
 export interface EnvironmentsService {

@@ -126,7 +126,13 @@ export function createModuleService(options: ModuleServiceOptions) {
   }
 }
 
-export function createModelService({ supervisor }: { readonly supervisor: Supervisor }) {
+export interface ModelServiceOptions {
+  readonly supervisor: Supervisor
+  /** The view of a module that is there. */
+  readonly module: (id: string) => ModuleView
+}
+
+export function createModelService({ supervisor, module: moduleOf }: ModelServiceOptions) {
   const get = (name: string): ModelView => {
     const { desired } = supervisor
     const model = desired.aliases.get(name) ?? name
@@ -163,20 +169,20 @@ export function createModelService({ supervisor }: { readonly supervisor: Superv
     },
 
     /** Without `wait` the load goes on after the answer; its failure shows in the module's error. */
-    async load(name: string, { wait, signal }: ActionOptions): Promise<ModelView> {
-      const { model, writer, maxInflight } = findModel(supervisor, name)
+    async load(name: string, { wait, signal }: ActionOptions): Promise<ModuleView> {
+      const { module, model, writer, maxInflight } = findModel(supervisor, name)
       const done = writer.ensureLoaded({ model, maxInflight, signal: wait ? signal : new AbortController().signal })
       if (wait) await done
       else done.catch(() => {})
-      return get(model)
+      return moduleOf(module)
     },
 
-    async offload(name: string, { wait, signal }: ActionOptions): Promise<ModelView> {
-      const { model, writer } = findModel(supervisor, name)
+    async offload(name: string, { wait, signal }: ActionOptions): Promise<ModuleView> {
+      const { module, model, writer } = findModel(supervisor, name)
       const done = writer.offload([model], wait ? signal : new AbortController().signal)
       if (wait) await done
       else done.catch(() => {})
-      return get(model)
+      return moduleOf(module)
     },
   }
 }

@@ -35,7 +35,7 @@ export function modelCommands(program: Command, context: Context): void {
         const options = command.optsWithGlobals<GlobalOptions & { wait: boolean }>()
         const query = options.wait ? '?wait=true' : ''
         const view = await withProgress(context, byModel(model), () =>
-          context.api.json<ModelView>('POST', `/api/models/${encodeURIComponent(model)}/${name}${query}`, {
+          context.api.json<ModuleView>('POST', `/api/models/${encodeURIComponent(model)}/${name}${query}`, {
             signal: context.signal,
           }),
         )

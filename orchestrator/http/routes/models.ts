@@ -1,7 +1,7 @@
 import { Type } from '@fastify/type-provider-typebox'
-import type { ModelView } from '../../domain/views.ts'
+import type { ModuleView } from '../../domain/views.ts'
 import type { App } from '../app.ts'
-import { errorAnswers, modelParams, modelSchema, waitQuery } from '../schemas.ts'
+import { errorAnswers, modelParams, modelSchema, moduleSchema, waitQuery } from '../schemas.ts'
 import type { ActionOptions } from '../services.ts'
 import type { RouteContext } from './context.ts'
 
@@ -39,7 +39,7 @@ export function modelRoutes(app: App, { services, signals }: RouteContext): void
   )
 
   const actions: Readonly<
-    Record<string, { summary: string; act: (name: string, options: ActionOptions) => Promise<ModelView> }>
+    Record<string, { summary: string; act: (name: string, options: ActionOptions) => Promise<ModuleView> }>
   > = {
     load: {
       summary: 'Load a model, starting its module where needed',
@@ -60,8 +60,8 @@ export function modelRoutes(app: App, { services, signals }: RouteContext): void
           params: modelParams,
           querystring: waitQuery,
           response: {
-            200: modelSchema,
-            202: modelSchema,
+            200: moduleSchema,
+            202: moduleSchema,
             ...errorAnswers(
               'MODEL_NOT_FOUND',
               'MODULE_DISABLED',

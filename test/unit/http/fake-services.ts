@@ -95,11 +95,11 @@ export function fakeServices(): FakeServices {
       async load(name, options) {
         asked.push(`load ${name} wait=${options.wait}`)
         await services.during(options)
-        return model(name)
+        return get(model(name).module)
       },
       async offload(name, options) {
         asked.push(`offload ${name} wait=${options.wait}`)
-        return model(name)
+        return get(model(name).module)
       },
     },
     environments: {

@@ -111,10 +111,12 @@ describe('models', () => {
     expect((await app.inject('/api/models/other')).json().error.code).toBe('MODEL_NOT_FOUND')
   })
 
-  it.each(['load', 'offload'])('%s answers 202, or 200 with ?wait=true', async (action) => {
+  it.each(['load', 'offload'])('%s answers 202 with the module, or 200 with ?wait=true', async (action) => {
     const { app, services } = await testServer()
     const url = `/api/models/minilm/${action}`
-    expect((await app.inject({ method: 'POST', url })).statusCode).toBe(202)
+    const accepted = await app.inject({ method: 'POST', url })
+    expect(accepted.statusCode).toBe(202)
+    expect(accepted.json()).toMatchObject({ id: 'embeddings', security: expect.anything() })
     expect((await app.inject({ method: 'POST', url: `${url}?wait=true` })).statusCode).toBe(200)
     expect(services.asked).toEqual([`${action} minilm wait=false`, `${action} minilm wait=true`])
   })
