@@ -242,7 +242,12 @@ async function compose(
   watch = watchEngine({
     engine,
     supervisor,
-    onConnected: (signal) => added.restore(signal),
+    async onConnected(signal) {
+      // An image that has to be pulled first is not waited for: everything else starts without it.
+      const soon = AbortSignal.any([signal, AbortSignal.timeout(restoreMs)])
+      await added.restore(soon)
+      if (soon.aborted) added.restore(signal).catch((error: unknown) => logger.warn({ err: error }, 'added images'))
+    },
     log: (level, message) => logger[level](message),
     signal: stop.signal,
   })
@@ -375,6 +380,9 @@ async function compose(
   }
   return { url, close, closed: closed.promise }
 }
+
+/** How long added images may take to be looked at before the engine counts as connected. */
+const restoreMs = 10_000
 
 /** How long requests under way may go on after SIGTERM. */
 const drainMs = 30_000

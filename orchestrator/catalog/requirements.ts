@@ -84,7 +84,7 @@ function createReader({ folder, files, digests }: RequirementsInput) {
     return { text: ordered.join('\n'), empty }
   }
 
-  /** A program decides itself: its text counts, lists beside it, and every file or folder that one of its strings names. */
+  /** A program decides itself: its text counts, lists beside it, and what it imports or names in a string of the module. */
   const program = async (path: string): Promise<Part> => {
     const text = await readFile(join(folder, path), 'utf8')
     const parts = [`program ${sha256(text)}`]
@@ -92,7 +92,8 @@ function createReader({ folder, files, digests }: RequirementsInput) {
       if (/^(requirements|constraints)[^/]*\.txt$/.test(beside))
         parts.push(`${beside} {\n${(await list(beside)).text}\n}`)
     }
-    for (const name of new Set(quotedStrings(text))) {
+    const imported = [...text.matchAll(/^[ \t]*(?:from|import)[ \t]+(\w+)/gm)].map(([, name]) => `${name}.py`)
+    for (const name of new Set([...quotedStrings(text), ...imported])) {
       const content = name === '.' ? undefined : await local(name)
       if (content !== undefined) parts.push(`${name} ${content}`)
     }

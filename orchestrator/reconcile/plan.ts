@@ -19,13 +19,15 @@ export interface KnownModule {
 export function plan(
   known: ReadonlyMap<string, KnownModule>,
   observed: readonly ObservedWorkload[],
+  /** Modules that are there and can't be read now: what runs of them is left alone until a good manifest decides. */
+  unreadable: ReadonlySet<string> = new Set(),
 ): readonly PlanStep[] {
   const steps: PlanStep[] = []
   const newest = newestGenerations(observed)
   for (const workload of observed) {
     const { module, replica, generation } = workload
     const owner = known.get(module)
-    if (owner?.replicas.get(replica) === generation) continue
+    if (owner?.replicas.get(replica) === generation || (!owner && unreadable.has(module))) continue
     const cause = removalCause(owner, workload, newest.get(replica) ?? generation)
     if (cause) steps.push({ action: 'remove', module, workload, cause })
     else steps.push({ action: 'adopt', module, workload, cause: `${replica} was running already` })

@@ -160,7 +160,8 @@ export class Supervisor {
       known.set(id, { id, wanted: state.wanted, specHash: state.definition.specHash, replicas })
     }
     const work: Promise<void>[] = []
-    const steps = plan(known, observed)
+    const unreadable = new Set([...this.#modules.values()].filter(({ writer }) => !writer).map(({ id }) => id))
+    const steps = plan(known, observed, unreadable)
     const seenBefore = this.#strangers
     this.#strangers = new Set(steps.map((step) => step.workload.id))
     for (const step of steps) {
@@ -170,7 +171,8 @@ export class Supervisor {
       if (step.action === 'adopt' && writer) work.push(this.#adopt(writer, workload))
       else work.push(this.#removeWorkload(workload, cause))
     }
-    await Promise.all(work)
+    // Later ones are not waited for: one container that won't go must not hide what becomes of the others.
+    if (options.atOnce) await Promise.all(work)
   }
 
   async #adopt(writer: ModuleWriter, observed: ObservedWorkload): Promise<void> {

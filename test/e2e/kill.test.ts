@@ -68,6 +68,31 @@ describe.each(engines)('kill -9 on the %s engine', (engine) => {
     }
   })
 
+  it.each(['module-runner/server', 'berth_worker'])(
+    'of %s at any point: the module answers again, with one replica',
+    async (program) => {
+      berth = await startBerth({
+        engine,
+        modules: { plain: { ...plainModule } },
+        config: 'models:\n  plain: { module: plain, load_seconds: 0.5, max_simul_users: 4 }\n',
+      })
+      const current = berth
+      for (const stage of ['starting', 'loading', 'ready'] as const) {
+        await current.json('POST', '/api/modules/plain/disable?wait=true')
+        await current.json('POST', '/api/modules/plain/enable?wait=true')
+        begin(current, { n: 50, pause: 0.05 })
+        await current.until('plain', ({ state }) => state === stage || state === 'ready' || state === 'failed')
+        await killOne(program, current, engine)
+        await waitFor(60_000, `it answers again after a kill while ${stage}`, async () => {
+          const frames = await current.infer('plain', { parameters: { n: 2 } })
+          return frames.at(-1)?.done === true
+        })
+        expect((await current.module('plain')).replicas).toHaveLength(1)
+        await waitFor(20_000, 'one of it runs', async () => running(current, engine).length === 1)
+      }
+    },
+  )
+
   it('of the runner: the module answers again', async () => {
     berth = await startBerth({ engine, modules: { plain: { ...plainModule } } })
     for (let round = 0; round < 3; round += 1) {
@@ -113,6 +138,18 @@ describe.each(engines)('kill -9 on the %s engine', (engine) => {
 function modulesProcesses(berth: TestBerth, engine: string) {
   const instance = instanceOf(berth)
   return engine === 'docker' ? processesInContainers(instance) : processesOf(`BERTH_INSTANCE=${instance}`)
+}
+
+/** SIGKILL to one process of the program; it may have ended, or not have begun, by then. */
+async function killOne(program: string, berth: TestBerth, engine: string): Promise<void> {
+  const found = modulesProcesses(berth, engine).find(({ what }) => what.includes(program))
+  const pid = Number(/process (\d+)/.exec(found?.what ?? '')?.[1])
+  if (!Number.isInteger(pid)) return
+  try {
+    process.kill(pid, 'SIGKILL')
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error
+  }
 }
 
 function pidOf(program: string, berth: TestBerth, engine: string): number {

@@ -140,7 +140,9 @@ export async function startBerth(options: TestBerthOptions): Promise<TestBerth> 
     module: (id) => json<ModuleView>('GET', `/api/modules/${encodeURIComponent(id)}`),
     models: async () => (await json<{ models: ModelView[] }>('GET', '/api/models')).models,
     async infer(model, body = {}) {
-      const answer = await request('POST', `/api/models/${encodeURIComponent(model)}/infer`, body)
+      const answer = await request('POST', `/api/models/${encodeURIComponent(model)}/infer`, body, {
+        signal: AbortSignal.timeout(90_000),
+      })
       const text = await answer.text()
       return text
         .split('\n')

@@ -19,8 +19,15 @@ export function dockerCapabilities(
     networkPolicy: reach.kind !== 'publish',
     gpus,
     description: `Docker ${engine} (API ${api}) at ${daemon.address}`,
-    weaknesses: [...ofReach(daemon, reach), ...ofDaemon(info, engine)],
+    weaknesses: [...ofReach(daemon, reach), ...ofDaemon(info, engine), sharedCaches],
   }
+}
+
+/** What the design shares for the sake of speed and of disk space. */
+const sharedCaches: Weakness = {
+  points: 5,
+  finding:
+    'Modules share one cache of downloaded models, and installers one download cache: what one module puts there, another may run.',
 }
 
 function ofReach(daemon: Pick<Daemon, 'speaks'>, reach: Reach): readonly Weakness[] {

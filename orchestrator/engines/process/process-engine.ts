@@ -213,7 +213,10 @@ class ProcessEngine implements Engine {
     const marker = plan === undefined ? undefined : await this.#environments.marker(plan.key)
     if (plan !== undefined && marker === undefined) {
       const message = `The environment of module ${spec.module} is not there: it was not prepared, or it was removed since`
-      throw new BerthError('REQUIREMENTS_FAILED', message, { module: spec.module, remedy: 'restart the module: it is then prepared again' })
+      throw new BerthError('REQUIREMENTS_FAILED', message, {
+        module: spec.module,
+        remedy: 'restart the module: it is then prepared again',
+      })
     }
     const gpus = chooseGpus(spec.module, spec.gpu, this.#capabilities.gpus, (gpu) => this.#holders(gpu))
     const data = moduleData(this.#host.paths, spec.module)

@@ -40,6 +40,11 @@ describe('the plan', () => {
     ).toEqual([])
   })
 
+  it('leaves alone what runs of a module that cannot be read now', () => {
+    expect(plan(new Map(), [observed('a-0', 1)], new Set(['a']))).toEqual([])
+    expect(plan(new Map(), [observed('a-0', 1)], new Set(['b']))).toHaveLength(1)
+  })
+
   it('adopts what is still wanted and removes the rest, each with its cause', () => {
     const { endpoint: _, ...silent } = observed('silent-0', 1)
     const modules = [
