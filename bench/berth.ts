@@ -10,6 +10,7 @@ export interface Berth {
   readonly url: string
   readonly pid: number
   readonly modulesFolder: string
+  readonly dataFolder: string
   /** Adds a folder of bench/modules, or any other, as a module. */
   addModule(id: string, from: string): Promise<void>
   module(id: string): Promise<ModuleView | undefined>
@@ -39,6 +40,7 @@ export async function startBerth(options: BerthOptions): Promise<Berth> {
   const modulesFolder = join(folder, 'modules')
   await mkdir(modulesFolder)
   await writeFile(join(folder, 'berth.yaml'), JSON.stringify({ models: options.models ?? {} }))
+  const dataFolder = join(folder, 'data')
   const port = await freePort()
   const url = `http://127.0.0.1:${port}`
   let program: RunningProgram
@@ -50,7 +52,7 @@ export async function startBerth(options: BerthOptions): Promise<Berth> {
         ...process.env,
         BERTH_CONFIG: join(folder, 'berth.yaml'),
         BERTH_MODULES: modulesFolder,
-        BERTH_DATA: join(folder, 'data'),
+        BERTH_DATA: dataFolder,
         BERTH_LISTEN: `127.0.0.1:${port}`,
         BERTH_ENGINE: options.engine,
         BERTH_AUTH: 'none',
@@ -83,6 +85,7 @@ export async function startBerth(options: BerthOptions): Promise<Berth> {
       return program.pid
     },
     modulesFolder,
+    dataFolder,
     async addModule(id, from) {
       await cp(from, join(modulesFolder, id), { recursive: true })
       await berth.untilModule(id, 'it is seen', () => true)

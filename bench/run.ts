@@ -8,11 +8,15 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { type Comparison, isMet, Missing, type Row } from './comparison.ts'
 import { chunks } from './comparisons/chunks.ts'
+import { firstAnswer } from './comparisons/first-answer.ts'
 import { hop } from './comparisons/hop.ts'
+import { install } from './comparisons/install.ts'
+import { memory } from './comparisons/memory.ts'
 import { requests } from './comparisons/requests.ts'
+import { slowReader } from './comparisons/slow-reader.ts'
 import { renderTable } from './table.ts'
 
-const comparisons: readonly Comparison[] = [requests, chunks, hop]
+const comparisons: readonly Comparison[] = [requests, chunks, hop, firstAnswer, install, memory, slowReader]
 
 async function main(): Promise<void> {
   const { values, positionals } = parseArgs({

@@ -25,7 +25,7 @@ export interface LoadResult {
 
 export const connections = 16
 /** Before a measurement: both sides compile what is hot. */
-export const warmUpSeconds = 5
+export const warmUpSeconds = 8
 const run = promisify(execFile)
 
 /** Throws when any answer was not a 200. */
