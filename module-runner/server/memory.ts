@@ -2,8 +2,8 @@ import { setFlagsFromString } from 'node:v8'
 
 /**
  * Keeps an idle runner small and a busy one fast. It starts without V8's optimising compilers (`runnerNodeFlags`); the first
- * traffic switches the quicker of them on. The other one would make it 5 % faster still and 10 MB larger for good. Memory
- * that a start or a busy time has left behind is given back once it is quiet.
+ * traffic switches the quicker of them on, a lot of it the better one, which takes a quarter off the processor time of a
+ * request and 10 MB for good. Memory that a start or a busy time has left behind is given back once it is quiet.
  */
 export interface MemoryCare {
   /** An inference has begun. */
@@ -14,6 +14,7 @@ export interface MemoryCare {
 }
 
 const usesUntilFast = 20
+const usesUntilFastest = 2_000
 /** V8 itself lets 64 MB of dead buffers pile up; clearing the young ones away costs well under a millisecond. */
 const relayedUntilCollected = 8 * 1024 * 1024
 const quietMs = 10_000
@@ -36,6 +37,7 @@ export function startMemoryCare(): MemoryCare {
       usedSince = true
       uses += 1
       if (uses === usesUntilFast) setFlagsFromString('--maglev')
+      if (uses === usesUntilFastest) setFlagsFromString('--opt')
     },
     relayed(bytes) {
       relayedBytes += bytes
