@@ -40,7 +40,7 @@ export const firstAnswer: Comparison = {
       ]
     } finally {
       await berth.close()
-      await removeVolumes(instance)
+      await removeLeftovers(instance)
     }
   },
 }
@@ -105,15 +105,11 @@ async function dockerRun(args: readonly string[]): Promise<number> {
   }
 }
 
-/** Berth keeps the data of modules; this one has none to keep. */
-async function removeVolumes(instance: string): Promise<void> {
-  const { stdout } = await run('docker', [
-    'volume',
-    'ls',
-    '--quiet',
-    '--filter',
-    `label=dev.berth.instance=${instance}`,
-  ])
-  const names = stdout.split('\n').filter((name) => name !== '')
-  if (names.length > 0) await run('docker', ['volume', 'rm', '--force', ...names])
+/** Berth keeps the data of modules, and their networks; this one has none to keep. */
+async function removeLeftovers(instance: string): Promise<void> {
+  for (const kind of ['volume', 'network']) {
+    const { stdout } = await run('docker', [kind, 'ls', '--quiet', '--filter', `label=dev.berth.instance=${instance}`])
+    const names = stdout.split('\n').filter((name) => name !== '')
+    if (names.length > 0) await run('docker', [kind, 'rm', ...names])
+  }
 }
