@@ -62,6 +62,8 @@ export class ModuleWriter {
   readonly #watchers = new Map<() => void, (error: BerthError) => void>()
   readonly #inbox: LifecycleEvent[] = []
   #prepareAbort: AbortController | undefined
+  /** The time that the last decisions were taken for. */
+  #decidedMs = 0
   #wake: { readonly atMs: number; readonly cancel: () => void } | undefined
   #running = false
   #closed = false
@@ -272,7 +274,8 @@ export class ModuleWriter {
   #enactAll(): void {
     // Every decision changes the state it was taken from, so the work per event is bounded; the bound catches bugs.
     for (let round = 0; round < 10_000; round += 1) {
-      const decisions = decide(this.#state, this.#clock.now())
+      this.#decidedMs = this.#clock.now()
+      const decisions = decide(this.#state, this.#decidedMs)
       if (decisions.length === 0) return
       for (const decision of decisions) this.#enact(decision)
     }
@@ -603,11 +606,11 @@ export class ModuleWriter {
 
   #scheduleWake(): void {
     if (this.#closed) return
-    const now = this.#clock.now()
-    const atMs = nextWakeMs(this.#state, now)
+    // As of the decisions: what has become due since then must not be taken for dealt with.
+    const atMs = nextWakeMs(this.#state, this.#decidedMs)
     if (atMs === Number.POSITIVE_INFINITY || (this.#wake && this.#wake.atMs <= atMs)) return
     this.#wake?.cancel()
-    const cancel = this.#clock.schedule(Math.max(1, atMs - now), () => {
+    const cancel = this.#clock.schedule(Math.max(1, atMs - this.#clock.now()), () => {
       this.#wake = undefined
       this.post({ type: 'tick' })
     })

@@ -19,7 +19,12 @@ export class FakeClock implements Clock {
     return this.#timers.size
   }
 
+  /** Time that passes from one look at the clock to the next, and how much too early timers run: zero unlike in life. */
+  passingMs = 0
+  earlyMs = 0
+
   now(): number {
+    this.#nowMs += this.passingMs
     return this.#nowMs
   }
 
@@ -35,7 +40,7 @@ export class FakeClock implements Clock {
     let ran = 0
     for (let timer = this.#next(untilMs); timer; timer = this.#next(untilMs)) {
       this.#timers.delete(timer)
-      this.#nowMs = Math.max(this.#nowMs, timer.atMs)
+      this.#nowMs = Math.max(this.#nowMs, timer.atMs - this.earlyMs)
       timer.callback()
       ran += 1
     }
@@ -44,7 +49,7 @@ export class FakeClock implements Clock {
   }
 
   #next(untilMs: number): Timer | undefined {
-    const due = [...this.#timers].filter((timer) => timer.atMs <= untilMs)
+    const due = [...this.#timers].filter((timer) => timer.atMs - this.earlyMs <= untilMs)
     return due.sort((a, b) => a.atMs - b.atMs)[0]
   }
 }

@@ -24,6 +24,18 @@ describe('a workload that ends', () => {
     expect(rig.state.waiters).toEqual([])
   })
 
+  it.each([0.5, 1.5, 2.5, 3.5])(
+    'is started again also where a timer runs %d ms early and time passes',
+    async (earlyMs) => {
+      const rig = createRig()
+      await rig.ready()
+      await rig.exits({ code: 3 })
+      Object.assign(rig.clock, { earlyMs, passingMs: 1 })
+      rig.clock.advance(10_000)
+      expect(rig.effects.count('start')).toBe(2)
+    },
+  )
+
   it('by a signal or for want of memory says so', async () => {
     const rig = createRig()
     await rig.ready()
