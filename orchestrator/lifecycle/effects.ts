@@ -3,6 +3,7 @@ import type { JsonObject } from '../domain/json.ts'
 import type { ReplicaState } from '../domain/replica.ts'
 import type { EnvironmentInfo, PrepareProgress, Workload, WorkloadExit } from '../engines/engine.ts'
 import type { RunnerClient, RunnerHealth } from '../runner/client.ts'
+import type { ColdStartPhase, CrashKind, Rejection } from '../telemetry/metrics-lifecycle.ts'
 import type { ModuleDefinition } from './state.ts'
 
 /**
@@ -67,7 +68,7 @@ export interface ReplicaRef {
   readonly generation: number
 }
 
-/** Is told what happens, for events, logs and metrics. Must not throw. */
+/** Is told what happens, for events, logs and metrics. Must not throw. Times are milliseconds. */
 export interface LifecycleObserver {
   moved(module: string, replica: ReplicaRef, from: ReplicaState, to: ReplicaState, cause: string): void
   preparing(module: string, progress: PrepareProgress): void
@@ -81,7 +82,29 @@ export interface LifecycleObserver {
     definition: ModuleDefinition,
   ): void
   replicaDown(module: string, replica: ReplicaRef): void
-  crashed(module: string, replica: ReplicaRef, cause: string): void
+  crashed(module: string, replica: ReplicaRef, cause: string, kind: CrashKind): void
+  /** One phase of a cold start is over; `first-chunk` is that of the first request after it. */
+  coldStart(module: string, phase: ColdStartPhase, ms: number): void
+  /** A request got its lease that had to wait for it. Those served at once are counted where they are dispatched. */
+  admitted(module: string, model: string, waitedMs: number): void
+  rejected(module: string, model: string, reason: Rejection): void
+  /** A replica that ran before this orchestrator has answered. */
+  adopted(module: string, replica: ReplicaRef, ms: number): void
+  /** A model was offloaded, or a replica stopped, because nothing was asked of it. */
+  idled(module: string, what: 'offload' | 'stop'): void
+  /** How long the first request after that waited for the load or the start. */
+  wayBack(module: string, what: 'load' | 'start', ms: number): void
+  /** The wanted number of replicas has changed. */
+  scaled(module: string, from: number, to: number, cause: string): void
+}
+
+/** Which kind of failure ended a replica that was in the state `from`. */
+export function crashKind(from: ReplicaState, error: BerthError | undefined): CrashKind {
+  if (error?.code === 'OUT_OF_MEMORY') return 'out-of-memory'
+  if (error?.details.removed === true) return 'removed'
+  if (from === 'preparing' || from === 'starting') return 'start-failed'
+  if (error?.code === 'LOAD_TIMEOUT' || error?.code === 'INFERENCE_TIMEOUT') return 'hung'
+  return error?.code === 'RUNNER_UNREACHABLE' ? 'unreachable' : 'exited'
 }
 
 /** Why a workload is gone, with the last it said. */

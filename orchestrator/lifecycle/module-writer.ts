@@ -8,7 +8,7 @@ import { apply, move } from './apply.ts'
 import { Callers, closedError, reasonOf } from './callers.ts'
 import { configuredHash } from './configured-hash.ts'
 import { type Decision, decide, disabledError, followsNothing, nextWakeMs, removedError, replicaFor } from './decide.ts'
-import { type Effects, exitError, type LifecycleObserver } from './effects.ts'
+import { crashKind, type Effects, exitError, type LifecycleObserver } from './effects.ts'
 import type { LifecycleEvent } from './events.ts'
 import { grantLease, type Lease, type LeaseOutcome, type WaitOptions } from './lease.ts'
 import {
@@ -577,7 +577,7 @@ export class ModuleWriter {
 
   readonly #onMove = (replica: Replica, from: ReplicaState, cause: string): void => {
     if (replica.state === 'failed') {
-      this.#observer.crashed(this.#state.id, replica, cause)
+      this.#observer.crashed(this.#state.id, replica, cause, crashKind(from, replica.error))
       this.#observer.replicaDown(this.#state.id, replica)
       this.#failOperation(replica, replica.error)
       const { definition } = this.#state
@@ -619,7 +619,10 @@ export class ModuleWriter {
 }
 
 function removedElsewhere(id: string): BerthError {
-  return new BerthError('WORKLOAD_EXITED', `Module ${id}: its container was removed by somebody else.`, { module: id })
+  return new BerthError('WORKLOAD_EXITED', `Module ${id}: its container was removed by somebody else.`, {
+    module: id,
+    removed: true,
+  })
 }
 
 function failedRunner(id: string): BerthError {

@@ -52,9 +52,25 @@ export function createTelemetryObserver(options: TelemetryObserverOptions): Life
     },
     replicaUp: options.replicaUp,
     replicaDown: options.replicaDown,
-    crashed(module, replica, cause) {
-      metrics.restarted(module, cause.includes('out of memory') ? 'out-of-memory' : 'exited')
+    crashed(module, replica, cause, kind) {
+      metrics.restarted(module, kind)
       note(module, 'error', cause, replica)
+    },
+    coldStart: metrics.coldStart,
+    admitted: metrics.waited,
+    rejected: metrics.rejected,
+    adopted(module, replica, ms) {
+      metrics.adopted(module, ms)
+      logger.info({ module, replica: replica.id, generation: replica.generation, ms: Math.round(ms) }, 'adopted')
+    },
+    idled: metrics.idled,
+    wayBack: metrics.wayBack,
+    scaled(module, from, to, cause) {
+      if (from === to) return
+      metrics.scaled(module, to > from ? 'up' : 'down')
+      events.publish({ type: 'scale', module, from: String(from), to: String(to), cause })
+      note(module, 'info', `scaled from ${from} to ${to}: ${cause}`)
+      logger.info({ module, from, to }, cause)
     },
   }
 }

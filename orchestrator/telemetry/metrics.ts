@@ -1,13 +1,14 @@
 import { collectDefaultMetrics, Registry } from 'prom-client'
-import { replicaStates } from '../domain/replica.ts'
 import type { ModuleView } from '../domain/views.ts'
-import { counterFamily, gaugeFamily, histogramFamily, observedGauge } from './metric-families.ts'
+import { counterFamily, gaugeFamily, histogramFamily } from './metric-families.ts'
+import { type LifecycleMetrics, lifecycleFamilies } from './metrics-lifecycle.ts'
+import { type GpuUse, type StateSources, stateGauges } from './metrics-state.ts'
 
 /**
  * What Prometheus reads: everything begins with `berth_`. The hot path takes a meter once per route or model and then only
  * adds numbers. Durations are given in milliseconds and shown in seconds.
  */
-export interface Metrics {
+export interface Metrics extends LifecycleMetrics {
   readonly contentType: string
   /** The text of `GET /metrics`. */
   expose(): Promise<string>
@@ -15,11 +16,10 @@ export interface Metrics {
   http(route: string, method: string): HttpMeter
   /** The same meter for the same names, until `forget`. */
   inference(module: string, model: string): InferenceMeter
-  environmentInstalled(module: string, outcome: 'ok' | 'failed' | 'cancelled', milliseconds: number): void
-  /** `cause`: one of a few fixed words, such as `exited` or `out-of-memory`. */
-  restarted(module: string, cause: string): void
   /** Where the state gauges come from: asked at every scrape. */
   observeModules(source: () => readonly ModuleView[]): void
+  /** Where the figures of GPUs come from: asked at every scrape. */
+  observeGpus(source: () => readonly GpuUse[]): void
   /** Drops the series of a module that is gone. */
   forget(module: string): void
 }
@@ -41,7 +41,6 @@ export interface InferenceMeter {
 }
 
 const seconds = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300]
-const longSeconds = [0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800]
 
 export function createMetrics(): Metrics {
   const registry = new Registry()
@@ -85,48 +84,19 @@ export function createMetrics(): Metrics {
   })
   const queued = gaugeFamily(registry, { name: 'berth_inference_queued', help: 'Inferences waiting', labels: model })
 
-  const installs = counterFamily(registry, {
-    name: 'berth_environment_installs_total',
-    help: 'Environments installed, by outcome',
-    labels: ['module', 'outcome'],
+  const admissions = counterFamily(registry, {
+    name: 'berth_inference_admitted_total',
+    help: 'Inferences that a replica was given for, at once or after waiting',
+    labels: model,
   })
-  const installSeconds = histogramFamily(registry, {
-    name: 'berth_environment_install_duration_seconds',
-    help: 'Time of an environment install',
-    labels: ['module'],
-    buckets: longSeconds,
-  })
-  const restarts = counterFamily(registry, {
-    name: 'berth_module_restarts_total',
-    help: 'Workers and containers started again, by cause',
-    labels: ['module', 'cause'],
-  })
-
-  let modules: () => readonly ModuleView[] = () => []
-  observedGauge(
-    registry,
-    { name: 'berth_module_state', help: '1 for the state a module is in', labels: ['module', 'state'] },
-    function* () {
-      for (const { id, state } of modules()) {
-        for (const each of replicaStates) yield [[id, each], each === state ? 1 : 0]
-      }
-    },
-  )
-  observedGauge(
-    registry,
-    { name: 'berth_module_replicas', help: 'Replicas of a module, by state', labels: ['module', 'state'] },
-    function* () {
-      for (const { id, replicas } of modules()) {
-        for (const state of new Set(replicas.map((replica) => replica.state))) {
-          yield [[id, state], replicas.filter((replica) => replica.state === state).length]
-        }
-      }
-    },
-  )
+  const lifecycle = lifecycleFamilies(registry)
+  const sources: StateSources = { modules: () => [], gpus: () => [] }
+  stateGauges(registry, sources)
 
   const meters = new Map<string, Map<string, InferenceMeter>>()
   const createInferenceMeter = (module: string, name: string): InferenceMeter => {
     const running = inflight.child(module, name)
+    const admitted = admissions.child(module, name)
     const waiting = queued.child(module, name)
     const duration = inferenceSeconds.child(module, name)
     const firstChunk = firstChunkSeconds.child(module, name)
@@ -144,6 +114,7 @@ export function createMetrics(): Metrics {
       },
       started() {
         running.value += 1
+        admitted.value += 1
       },
       firstChunk(milliseconds) {
         firstChunk.observe(milliseconds / 1000)
@@ -158,6 +129,7 @@ export function createMetrics(): Metrics {
   }
 
   return {
+    ...lifecycle.record,
     contentType: registry.contentType,
     expose: () => registry.metrics(),
     http(route, method) {
@@ -185,20 +157,17 @@ export function createMetrics(): Metrics {
       }
       return meter
     },
-    environmentInstalled(module, outcome, milliseconds) {
-      installs.child(module, outcome).value += 1
-      installSeconds.child(module).observe(milliseconds / 1000)
-    },
-    restarted(module, cause) {
-      restarts.child(module, cause).value += 1
-    },
     observeModules(source) {
-      modules = source
+      sources.modules = source
+    },
+    observeGpus(source) {
+      sources.gpus = source
     },
     forget(module) {
       meters.delete(module)
-      for (const family of [inferences, inferenceSeconds, firstChunkSeconds, inflight, queued]) family.forget(module)
-      for (const family of [installs, installSeconds, restarts]) family.forget(module)
+      for (const family of [inferences, inferenceSeconds, firstChunkSeconds, inflight, queued, admissions])
+        family.forget(module)
+      lifecycle.forget(module)
     },
   }
 }

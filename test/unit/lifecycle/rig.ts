@@ -214,6 +214,13 @@ export function createRig(options: RigOptions = {}) {
     replicaUp: (_module, replica) => told.push(`up #${replica.generation}`),
     replicaDown: (_module, replica) => told.push(`down #${replica.generation}`),
     crashed: (_module, replica, cause) => told.push(`crashed #${replica.generation}: ${cause}`),
+    coldStart() {},
+    admitted() {},
+    rejected() {},
+    adopted() {},
+    idled() {},
+    wayBack() {},
+    scaled() {},
   }
   const definition = testDefinition(options)
   const writer = new ModuleWriter({

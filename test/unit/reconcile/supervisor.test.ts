@@ -20,6 +20,13 @@ const silent: LifecycleObserver = {
   replicaUp() {},
   replicaDown() {},
   crashed() {},
+  coldStart() {},
+  admitted() {},
+  rejected() {},
+  adopted() {},
+  idled() {},
+  wayBack() {},
+  scaled() {},
 }
 
 function createWorld() {

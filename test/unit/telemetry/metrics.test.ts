@@ -66,6 +66,67 @@ describe('metrics', () => {
     expect(await metrics.expose()).not.toContain('module="ocr"')
   })
 
+  it('count what waited, what was refused and what came of it', async () => {
+    const metrics = createMetrics()
+    metrics.inference('ocr', 'lines').started()
+    metrics.waited('ocr', 'lines', 120)
+    metrics.rejected('ocr', 'lines', 'full')
+    metrics.rejected('ocr', 'lines', 'full')
+    metrics.rejected('ocr', 'lines', 'timeout')
+    const lines = (await metrics.expose()).split('\n')
+    for (const line of [
+      'berth_inference_admitted_total{module="ocr",model="lines"} 1',
+      'berth_inference_queue_delay_seconds_bucket{module="ocr",model="lines",le="0.1"} 0',
+      'berth_inference_queue_delay_seconds_bucket{module="ocr",model="lines",le="0.25"} 1',
+      'berth_inference_rejected_total{module="ocr",model="lines",reason="full"} 2',
+      'berth_inference_rejected_total{module="ocr",model="lines",reason="timeout"} 1',
+    ]) {
+      expect(lines).toContain(line)
+    }
+  })
+
+  it('time the phases of a cold start, the way back of idle modules, adoption and reconcile', async () => {
+    const metrics = createMetrics()
+    metrics.coldStart('ocr', 'boot', 300)
+    metrics.coldStart('ocr', 'first-chunk', 12_000)
+    metrics.idled('ocr', 'stop')
+    metrics.wayBack('ocr', 'start', 900)
+    metrics.adopted('ocr', 40)
+    metrics.scaled('ocr', 'up')
+    metrics.reconciled(4)
+    const lines = (await metrics.expose()).split('\n')
+    for (const line of [
+      'berth_cold_start_seconds_sum{module="ocr",phase="boot"} 0.3',
+      'berth_cold_start_seconds_bucket{module="ocr",phase="first-chunk",le="10"} 0',
+      'berth_cold_start_seconds_bucket{module="ocr",phase="first-chunk",le="30"} 1',
+      'berth_module_idled_total{module="ocr",what="stop"} 1',
+      'berth_module_way_back_seconds_sum{module="ocr",what="start"} 0.9',
+      'berth_module_adoption_seconds_count{module="ocr"} 1',
+      'berth_module_scalings_total{module="ocr",direction="up"} 1',
+      'berth_reconcile_duration_seconds_bucket{le="0.005"} 1',
+      'berth_reconcile_duration_seconds_count 1',
+    ]) {
+      expect(lines).toContain(line)
+    }
+    metrics.forget('ocr')
+    expect(await metrics.expose()).not.toContain('"ocr"')
+  })
+
+  it('sum the GPU memory of a module on a device, as it is when somebody looks', async () => {
+    const metrics = createMetrics()
+    let uses = [
+      { id: 'gpu0', holder: 'ocr', bytes: 1_000 },
+      { id: 'gpu0', holder: 'ocr', bytes: 500 },
+      { id: 'gpu0', holder: 'other', bytes: 7 },
+    ]
+    metrics.observeGpus(() => uses)
+    const text = await metrics.expose()
+    expect(text).toContain('berth_gpu_memory_bytes{gpu="gpu0",module="ocr"} 1500')
+    expect(text).toContain('berth_gpu_memory_bytes{gpu="gpu0",module="other"} 7')
+    uses = []
+    expect(await metrics.expose()).not.toContain('berth_gpu_memory_bytes{')
+  })
+
   it('count installs and restarts', async () => {
     const metrics = createMetrics()
     metrics.environmentInstalled('ocr', 'ok', 12_000)
