@@ -188,7 +188,8 @@ async function compose(
       const { model } = findModel(supervisor, name)
       return { model, configuration: supervisor.desired.models.get(model)?.configuration ?? {} }
     },
-    load: async (name: string, signal: AbortSignal) => void (await models.load(name, { wait: true, signal })),
+    load: async (name: string, { caller, signal }: { caller: string; signal: AbortSignal }) =>
+      void (await models.load(name, { wait: true, signal, caller })),
     offload: async (name: string, signal: AbortSignal) => void (await models.offload(name, { wait: true, signal })),
     installed: (id: string) => supervisor.records.has(id),
   }

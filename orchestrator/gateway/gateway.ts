@@ -17,7 +17,7 @@ export interface GatewayOptions {
 export interface GatewayModels {
   /** Throws MODEL_NOT_FOUND or MODULE_NOT_FOUND. */
   find(name: string): { readonly model: string; readonly configuration: JsonObject }
-  load(name: string, signal: AbortSignal): Promise<void>
+  load(name: string, options: { readonly caller: string; readonly signal: AbortSignal }): Promise<void>
   offload(name: string, signal: AbortSignal): Promise<void>
   installed(module: string): boolean
 }
@@ -25,6 +25,7 @@ export interface GatewayModels {
 /** The handler for one module's channel; `granted` are the models that its manifest's `calls` names. */
 export function createCallHandler(options: GatewayOptions, module: string, granted: readonly string[]): CallHandler {
   const { dispatcher, models } = options
+  const caller = `module:${module}`
 
   function check(name: string | undefined): string {
     if (name === undefined)
@@ -37,7 +38,7 @@ export function createCallHandler(options: GatewayOptions, module: string, grant
   async function value(call: OutgoingCall, signal: AbortSignal): Promise<unknown> {
     switch (call.kind) {
       case 'load':
-        for (const name of (call.names ?? []).map(check)) await models.load(name, signal)
+        for (const name of (call.names ?? []).map(check)) await models.load(name, { caller, signal })
         return null
       case 'offload':
         for (const name of (call.names ?? []).map(check)) await models.offload(name, signal)
@@ -78,6 +79,8 @@ function infer(
         parameters,
         conversation: conversationOf(call.prompt as Json | undefined),
         keyInfo: { Key: `module:${module}`, Groups: [] },
+        caller: `module:${module}`,
+        priority: 'normal',
         requestId: `${module}-${call.id}`,
       },
       sink,

@@ -29,7 +29,7 @@ export function guardRoutes(app: App, options: GateOptions): void {
   const enter = (request: FastifyRequest, reply: FastifyReply, access: Access, whileDraining: boolean): void => {
     reply.header('x-request-id', request.id)
     if (access === 'open') {
-      request.caller = { id: request.ip }
+      request.caller = { id: `address:${request.ip}`, admin: false }
     } else {
       options.hostCheck?.check(request.headers)
       request.caller = options.authenticator.authenticate(request.headers, request.ip, access)

@@ -38,7 +38,7 @@ export interface ModelsService {
   /** Rejects with MODEL_NOT_FOUND. */
   get(name: string): ModelView
   /** Resolve with the module that serves the model. */
-  load(name: string, options: ActionOptions): Promise<ModuleView>
+  load(name: string, options: ActionOptions & { readonly caller: string }): Promise<ModuleView>
   offload(name: string, options: ActionOptions): Promise<ModuleView>
 }
 

@@ -102,9 +102,11 @@ export class Inference {
   }
 
   #wait(found: ModelRoute): void {
+    const { caller, priority } = this.#request
     this.#waiting = new AbortController()
+    const { signal } = this.#waiting
     found
-      .acquire({ signal: this.#waiting.signal, onPosition: (position) => this.#queued(position) })
+      .acquire({ caller, priority, signal, onPosition: (position) => this.#queued(position) })
       .then((lease) => this.#start(found, lease))
       .catch((error: unknown) => this.#fail(toBerthError(error)))
   }

@@ -1,5 +1,6 @@
 import type { BerthError } from '../domain/errors.ts'
 import type { Json, JsonObject } from '../domain/json.ts'
+import type { Priority } from '../domain/priority.ts'
 import type { Lease, WaitOptions } from '../lifecycle/lease.ts'
 
 export interface InferenceRequest {
@@ -13,6 +14,9 @@ export interface InferenceRequest {
   readonly conversation?: readonly Json[]
   /** Who asks, as modules are told: never a secret. */
   readonly keyInfo: JsonObject
+  /** `key:<name>`, `address:<client's address>` or `module:<id>`: whom the queue is fair to. */
+  readonly caller: string
+  readonly priority: Priority
   readonly requestId: string
 }
 
@@ -48,7 +52,7 @@ export interface ModelRoute {
   readonly model: string
   /** A lease without waiting, or undefined: then `acquire` is to be asked. */
   acquireNow(): Lease | undefined
-  acquire(options: Pick<WaitOptions, 'signal' | 'onPosition'>): Promise<Lease>
+  acquire(options: Omit<WaitOptions, 'model' | 'maxInflight'>): Promise<Lease>
 }
 
 /** Counts and times one inference. */

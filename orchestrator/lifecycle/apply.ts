@@ -294,6 +294,8 @@ function reviveLost(state: ModuleState, replica: Replica, kept: readonly string[
       kind: 'revive',
       model,
       maxInflight: 1,
+      caller: `module:${state.id}`,
+      priority: 'normal',
       sinceMs: moment.nowMs,
       queuedSinceMs: undefined,
       position: 0,

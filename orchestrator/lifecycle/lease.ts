@@ -1,3 +1,4 @@
+import type { Priority } from '../domain/priority.ts'
 import type { RunnerClient } from '../runner/client.ts'
 import type { LoadedModel, ModuleDefinition, Replica } from './state.ts'
 
@@ -23,6 +24,9 @@ export type LeaseOutcome = 'lost' | 'hung'
 export interface WaitOptions {
   readonly model: string
   readonly maxInflight: number
+  /** Whom the queue is fair to: `key:<name>`, `address:<client's address>` or `module:<id>`. */
+  readonly caller: string
+  readonly priority: Priority
   readonly signal: AbortSignal
   /** Called when only other requests keep this one waiting, and whenever its place changes; 1 is next. */
   readonly onPosition?: (position: number) => void

@@ -136,6 +136,8 @@ export class ModuleWriter {
       kind,
       model,
       maxInflight: options.maxInflight,
+      caller: options.caller,
+      priority: options.priority,
       sinceMs: this.#clock.now(),
       queuedSinceMs: undefined,
       position: 0,

@@ -1,6 +1,7 @@
 import type { BerthError } from '../domain/errors.ts'
 import type { JsonObject } from '../domain/json.ts'
 import type { ModelDefinition, ModuleManifest } from '../domain/manifest.ts'
+import type { Priority } from '../domain/priority.ts'
 import type { ReplicaState } from '../domain/replica.ts'
 import type { ProgressView } from '../domain/views.ts'
 import type { EnvironmentInfo, Workload } from '../engines/engine.ts'
@@ -108,6 +109,9 @@ export interface Waiter {
   readonly kind: 'use' | 'load' | 'revive'
   readonly model: string
   readonly maxInflight: number
+  /** Whom the queue is fair to; `module:<its own id>` for a revival. */
+  readonly caller: string
+  readonly priority: Priority
   readonly sinceMs: number
   /** Since when only other requests, not a cold start, keep it waiting. */
   queuedSinceMs: number | undefined

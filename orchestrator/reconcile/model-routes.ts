@@ -13,7 +13,7 @@ export interface FoundModel {
   readonly writer: ModuleWriter
   readonly maxInflight: number
   acquireNow(): Lease | undefined
-  acquire(options: Pick<WaitOptions, 'signal' | 'onPosition'>): Promise<Lease>
+  acquire(options: Omit<WaitOptions, 'model' | 'maxInflight'>): Promise<Lease>
 }
 
 export function findModule(supervisor: Supervisor, id: string): ModuleWriter {

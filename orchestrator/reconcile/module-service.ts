@@ -169,9 +169,18 @@ export function createModelService({ supervisor, module: moduleOf }: ModelServic
     },
 
     /** Without `wait` the load goes on after the answer; its failure shows in the module's error. */
-    async load(name: string, { wait, signal }: ActionOptions): Promise<ModuleView> {
+    async load(
+      name: string,
+      { wait, signal, caller }: ActionOptions & { readonly caller: string },
+    ): Promise<ModuleView> {
       const { module, model, writer, maxInflight } = findModel(supervisor, name)
-      const done = writer.ensureLoaded({ model, maxInflight, signal: wait ? signal : new AbortController().signal })
+      const done = writer.ensureLoaded({
+        model,
+        maxInflight,
+        caller,
+        priority: 'normal',
+        signal: wait ? signal : new AbortController().signal,
+      })
       if (wait) await done
       else done.catch(() => {})
       return moduleOf(module)

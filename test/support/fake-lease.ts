@@ -25,7 +25,7 @@ export class FakeRoute implements ModelRoute {
     return this.free ? this.#lease() : undefined
   }
 
-  acquire(options: Pick<WaitOptions, 'signal' | 'onPosition'>): Promise<Lease> {
+  acquire(options: Omit<WaitOptions, 'model' | 'maxInflight'>): Promise<Lease> {
     return new Promise((resolve, reject) => {
       options.signal.addEventListener('abort', () => reject(options.signal.reason), { once: true })
       this.waiting.push({ ...options, grant: () => resolve(this.#lease()), reject })
@@ -52,7 +52,7 @@ export class FakeRoute implements ModelRoute {
   }
 }
 
-interface Waiting extends Pick<WaitOptions, 'signal' | 'onPosition'> {
+interface Waiting extends Omit<WaitOptions, 'model' | 'maxInflight'> {
   grant(): void
   reject(error: BerthError): void
 }

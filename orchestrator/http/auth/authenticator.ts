@@ -1,6 +1,7 @@
 import { timingSafeEqual } from 'node:crypto'
 import type { IncomingHttpHeaders } from 'node:http'
 import { BerthError } from '../../domain/errors.ts'
+import { lowerPriority, type Priority } from '../../domain/priority.ts'
 import { hashKey, type KeyStore, type Scope } from './keys.ts'
 
 /**
@@ -11,9 +12,17 @@ export type Access = 'open' | 'infer' | 'admin'
 
 /** Who asks: what fair queueing and logs tell callers apart by. */
 export interface Caller {
-  /** The key's name, or the address where there are no keys. */
+  /** `key:<name>`, or `address:<client's address>` where there are no keys. */
   readonly id: string
-  readonly key?: { readonly name: string; readonly scopes: readonly Scope[] }
+  /** May do everything and see everything, as everybody may where there are no keys. */
+  readonly admin: boolean
+  readonly key?: { readonly name: string; readonly scopes: readonly Scope[]; readonly priority: Priority }
+}
+
+/** What a request of this caller has: a key's priority is its requests' own, and the most that they can ask for. */
+export function priorityOf({ key }: Caller, asked: Priority | undefined): Priority {
+  if (!key) return asked ?? 'normal'
+  return lowerPriority(asked ?? key.priority, key.priority)
 }
 
 /** Answers who sent a request, or throws UNAUTHORIZED or FORBIDDEN. Never called for routes that are open. */
@@ -23,7 +32,7 @@ export interface Authenticator {
 
 /** For `auth: none`: everybody who reaches the address (`host-check.ts` holds strangers off). */
 export function noKeys(): Authenticator {
-  return { authenticate: (_headers, address) => ({ id: address }) }
+  return { authenticate: (_headers, address) => ({ id: `address:${address}`, admin: true }) }
 }
 
 /** For `auth: keys`: `Authorization: Bearer KEY` or `x-api-key: KEY`. */
@@ -49,7 +58,8 @@ export function withKeys(keys: KeyStore): Authenticator {
           remedy: 'Use a key with the scope admin.',
         })
       }
-      return { id: record.name, key: { name: record.name, scopes: record.scopes } }
+      const { name, scopes } = record
+      return { id: `key:${name}`, admin: scopes.includes('admin'), key: { name, scopes, priority: 'normal' } }
     },
   }
 }

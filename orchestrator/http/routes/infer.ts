@@ -2,10 +2,12 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import Type from 'typebox'
 import { BerthError, toBerthError } from '../../domain/errors.ts'
 import type { Json, JsonObject } from '../../domain/json.ts'
+import { type Priority, priorities } from '../../domain/priority.ts'
 import { aggregate } from '../../inference/aggregate.ts'
 import type { Dispatcher, Inference } from '../../inference/dispatcher.ts'
 import type { InferenceSink, InferenceTimings } from '../../inference/types.ts'
 import type { App } from '../app.ts'
+import { type Caller, priorityOf } from '../auth/authenticator.ts'
 import { sendError } from '../errors.ts'
 import { ReplyStream, serverTiming } from '../reply-stream.ts'
 import { requestId } from '../request-id.ts'
@@ -16,13 +18,18 @@ const Parameters = Type.Record(Type.String(), Type.Unknown(), {
   description: 'Passed to the module as UserParameters.',
 })
 
+const AskedPriority = Type.Unsafe<Priority>({
+  enum: [...priorities],
+  description: "Who goes first where requests wait. At most the key's own, which is also the default.",
+})
+
 const InferBody = Type.Object(
   {
     config: Type.Optional(Config),
     parameters: Type.Optional(Parameters),
     conversation: Type.Optional(Type.Array(Type.Unknown(), { description: 'Messages: `{"role", "content"}`.' })),
     stream: Type.Optional(Type.Boolean({ default: true, description: 'false: one JSON answer.' })),
-    priority: Type.Optional(Type.Union([Type.Literal('low'), Type.Literal('normal'), Type.Literal('high')])),
+    priority: Type.Optional(AskedPriority),
   },
   { additionalProperties: false },
 )
@@ -33,6 +40,7 @@ const RpcInferBody = Type.Object(
     userConfig: Type.Optional(Config),
     userParameters: Type.Optional(Parameters),
     stream: Type.Optional(Type.Boolean({ default: true })),
+    priority: Type.Optional(AskedPriority),
   },
   { additionalProperties: false },
 )
@@ -96,6 +104,7 @@ export function inferRoutes(app: App, { dispatcher }: { readonly dispatcher: Dis
         parameters: (body.parameters ?? {}) as JsonObject,
         ...(body.conversation === undefined ? {} : { conversation: body.conversation as Json[] }),
         stream: body.stream ?? true,
+        ...(body.priority === undefined ? {} : { priority: body.priority }),
       })
     },
   )
@@ -121,6 +130,7 @@ export function inferRoutes(app: App, { dispatcher }: { readonly dispatcher: Dis
         config: (body.userConfig ?? {}) as JsonObject,
         parameters: (body.userParameters ?? {}) as JsonObject,
         stream: body.stream ?? true,
+        ...(body.priority === undefined ? {} : { priority: body.priority }),
       })
     },
   )
@@ -133,10 +143,12 @@ interface Asked {
   readonly parameters: JsonObject
   readonly conversation?: readonly Json[]
   readonly stream: boolean
+  readonly priority?: Priority
 }
 
 function answer(dispatcher: Dispatcher, request: FastifyRequest, reply: FastifyReply, asked: Asked): void {
-  const { stream, ...rest } = asked
+  const { stream, priority, ...rest } = asked
+  const { caller } = request
   const id = requestId(request)
   const raw = reply.raw
   // Gone while its body was read: there is no `close` to come any more.
@@ -149,12 +161,14 @@ function answer(dispatcher: Dispatcher, request: FastifyRequest, reply: FastifyR
   raw.on('close', () => {
     if (!raw.writableFinished) inference?.cancel()
   })
-  inference = dispatcher.dispatch({ ...rest, keyInfo: keyInfo(request), requestId: id }, sink)
+  inference = dispatcher.dispatch(
+    { ...rest, keyInfo: keyInfo(caller), caller: caller.id, priority: priorityOf(caller, priority), requestId: id },
+    sink,
+  )
 }
 
 /** What a module is told of the caller: the key's name, never its secret. */
-function keyInfo(request: FastifyRequest): JsonObject {
-  const { key } = request.caller
+function keyInfo({ key }: Caller): JsonObject {
   return key ? { Key: key.name, Groups: [...key.scopes] } : { Key: 'nokey', Groups: [] }
 }
 

@@ -39,7 +39,13 @@ export function modelRoutes(app: App, { services, signals }: RouteContext): void
   )
 
   const actions: Readonly<
-    Record<string, { summary: string; act: (name: string, options: ActionOptions) => Promise<ModuleView> }>
+    Record<
+      string,
+      {
+        summary: string
+        act: (name: string, options: ActionOptions & { readonly caller: string }) => Promise<ModuleView>
+      }
+    >
   > = {
     load: {
       summary: 'Load a model, starting its module where needed',
@@ -75,7 +81,7 @@ export function modelRoutes(app: App, { services, signals }: RouteContext): void
       },
       async (request, reply) => {
         const { wait = false } = request.query
-        const view = await act(request.params.name, { wait, signal: signals.of(reply) })
+        const view = await act(request.params.name, { wait, signal: signals.of(reply), caller: request.caller.id })
         return reply.code(wait ? 200 : 202).send(view)
       },
     )

@@ -128,6 +128,8 @@ describe('an inference from module to module', () => {
         conversation: [{ role: 'user', content: 'hi' }],
         keyInfo: { Key: 'module:caller', Groups: [] },
         requestId: 'caller-7',
+        caller: 'module:caller',
+        priority: 'normal',
       },
     ])
     call.send(chunkLine('größe'))

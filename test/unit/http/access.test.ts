@@ -83,7 +83,7 @@ describe('without keys', () => {
 
   it('callers are told apart by address', async () => {
     const { app } = await testServer({ plugins: [whoami] })
-    expect((await app.inject('/whoami')).json()).toEqual({ id: '127.0.0.1' })
+    expect((await app.inject('/whoami')).json()).toEqual({ id: 'address:127.0.0.1', admin: true })
   })
 })
 
@@ -124,7 +124,11 @@ describe('with keys', () => {
       { 'x-api-key': secret },
     ]) {
       const answer = await app.inject({ url: '/whoami', headers: { host: 'berth.example', ...headers } })
-      expect(answer.json()).toEqual({ id: 'ci', key: { name: 'ci', scopes: ['admin'] } })
+      expect(answer.json()).toEqual({
+        id: 'key:ci',
+        admin: true,
+        key: { name: 'ci', scopes: ['admin'], priority: 'normal' },
+      })
     }
   })
 

@@ -11,6 +11,8 @@ const request: InferenceRequest = {
   parameters: { text: 'hi' },
   keyInfo: { Key: 'nokey' },
   requestId: 'r-1',
+  caller: 'key:ci',
+  priority: 'high',
 }
 
 /** An inference, what its sink was told, and what was counted. */
@@ -123,6 +125,7 @@ describe('an inference', () => {
   it('that waits is told its places, and how long it took', async () => {
     const { counted, granted, route, sink, told } = dispatched()
     route.waited = { startMs: 1_000_000, loadMs: 5 }
+    expect(route.waiting[0]).toMatchObject({ caller: 'key:ci', priority: 'high' })
     route.waiting[0]?.onPosition?.(2)
     route.waiting[0]?.onPosition?.(1)
     const call = await granted()

@@ -1,12 +1,13 @@
 import { describe, expect, it } from 'vitest'
+import { asker } from '../../support/asker.ts'
 import { createRig, settled } from './rig.ts'
 
 describe('close', () => {
   it('settles everyone who waits for anything', async () => {
     const rig = createRig()
     const all = [
-      rig.work((signal) => rig.writer.acquire({ model: 'm', maxInflight: 1, signal })),
-      rig.work((signal) => rig.writer.ensureLoaded({ model: 'm', maxInflight: 1, signal })),
+      rig.work((signal) => rig.writer.acquire({ model: 'm', maxInflight: 1, ...asker, signal })),
+      rig.work((signal) => rig.writer.ensureLoaded({ model: 'm', maxInflight: 1, ...asker, signal })),
       rig.work((signal) => rig.writer.load({ m: {} }, signal)),
       rig.work((signal) => rig.writer.until(() => false, signal)),
     ]

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { BerthError } from '../../../orchestrator/domain/errors.ts'
+import { asker } from '../../support/asker.ts'
 import { testDefinition } from '../../support/definitions.ts'
 import { createRig, settled } from './rig.ts'
 
@@ -57,7 +58,7 @@ describe('an explicit load', () => {
 describe('ensureLoaded', () => {
   it('resolves when the model is loaded and takes no lease', async () => {
     const rig = createRig()
-    const done = rig.work((signal) => rig.writer.ensureLoaded({ model: 'm', maxInflight: 1, signal }))
+    const done = rig.work((signal) => rig.writer.ensureLoaded({ model: 'm', maxInflight: 1, ...asker, signal }))
     await rig.prepared()
     await rig.started()
     await rig.answering()

@@ -12,6 +12,7 @@ import type { Lease, WaitOptions } from '../../../orchestrator/lifecycle/lease.t
 import { ModuleWriter } from '../../../orchestrator/lifecycle/module-writer.ts'
 import type { ModuleState } from '../../../orchestrator/lifecycle/state.ts'
 import type { RunnerClient, RunnerHealth } from '../../../orchestrator/runner/client.ts'
+import { asker } from '../../support/asker.ts'
 import { type TestDefinition, testDefinition } from '../../support/definitions.ts'
 import { FakeClock } from '../../support/fake-clock.ts'
 
@@ -238,6 +239,7 @@ export function createRig(options: RigOptions = {}) {
     const lease = writer.acquire({
       model,
       maxInflight: 1,
+      ...asker,
       signal: abort.signal,
       onPosition: (position) => positions.push(position),
       ...more,
@@ -335,7 +337,9 @@ export function createRig(options: RigOptions = {}) {
       writer.post({ type: 'tick' })
       await this.prepared()
       if (effects.count('start') === 0)
-        void writer.ensureLoaded({ model: 'm', maxInflight: 1, signal: new AbortController().signal }).catch(() => {})
+        void writer
+          .ensureLoaded({ model: 'm', maxInflight: 1, ...asker, signal: new AbortController().signal })
+          .catch(() => {})
       await this.started()
       await this.answering()
     },
@@ -343,7 +347,9 @@ export function createRig(options: RigOptions = {}) {
     async ready(): Promise<void> {
       await this.idle()
       if (effects.count('load') === 0) {
-        void writer.ensureLoaded({ model: 'm', maxInflight: 1, signal: new AbortController().signal }).catch(() => {})
+        void writer
+          .ensureLoaded({ model: 'm', maxInflight: 1, ...asker, signal: new AbortController().signal })
+          .catch(() => {})
       }
       await this.loaded()
     },

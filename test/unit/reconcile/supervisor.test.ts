@@ -8,6 +8,7 @@ import { defineModule } from '../../../orchestrator/lifecycle/workload.ts'
 import { findModel, findModelOf, findModule } from '../../../orchestrator/reconcile/model-routes.ts'
 import { createModuleService } from '../../../orchestrator/reconcile/module-service.ts'
 import { type DesiredState, Supervisor } from '../../../orchestrator/reconcile/supervisor.ts'
+import { asker } from '../../support/asker.ts'
 import { testManifest, testModel } from '../../support/definitions.ts'
 import { FakeClock } from '../../support/fake-clock.ts'
 import { RecordingEffects, settled } from '../lifecycle/rig.ts'
@@ -91,7 +92,7 @@ function createWorld() {
   async function running(manifest: ModuleManifest): Promise<void> {
     await succeed('prepare')
     void findModule(supervisor, manifest.id)
-      .ensureLoaded({ model: manifest.id, maxInflight: 1, signal: new AbortController().signal })
+      .ensureLoaded({ model: manifest.id, maxInflight: 1, ...asker, signal: new AbortController().signal })
       .catch(() => {})
     const generation = effects.open('start').replica?.generation ?? 0
     const workload = observed(manifest, generation)
@@ -173,7 +174,7 @@ describe('the supervisor', () => {
     apply([{ ...a, contentHash: 'edited' }])
     await succeed('prepare')
     void findModule(supervisor, 'a')
-      .acquire({ model: 'a', maxInflight: 1, signal: new AbortController().signal })
+      .acquire({ model: 'a', maxInflight: 1, ...asker, signal: new AbortController().signal })
       .catch(() => {})
     await settled()
     expect(effects.count('start')).toBe(1)
@@ -197,7 +198,7 @@ describe('the supervisor', () => {
   it('reloads nothing and restarts nothing for a disabled module, and refuses it', async () => {
     const { apply, effects, supervisor } = createWorld()
     apply([a], { disabled: new Set(['a']) })
-    const lease = findModel(supervisor, 'a').acquire({ signal: new AbortController().signal })
+    const lease = findModel(supervisor, 'a').acquire({ ...asker, signal: new AbortController().signal })
     await expect(lease).rejects.toMatchObject({ code: 'MODULE_DISABLED' })
     expect(effects.calls).toEqual([])
   })
