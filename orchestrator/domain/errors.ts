@@ -115,8 +115,40 @@ export function toBerthError(error: unknown): BerthError {
 }
 
 /**
- * The error of an image's or module's own body: its code is kept when the table has it, else it becomes `fallback`.
- * (runner-protocol, architecture "Errors")
+ * What a module may say went wrong with it, with its request, or with a call of its own to another model. The rest of the
+ * table is Berth's to say: a module's UNAUTHORIZED would send clients looking for another key.
+ */
+const moduleCodes: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
+  'REQUEST_INVALID',
+  'FORBIDDEN',
+  'MODULE_NOT_FOUND',
+  'MODEL_NOT_FOUND',
+  'MODULE_DISABLED',
+  'PAYLOAD_TOO_LARGE',
+  'MANIFEST_INVALID',
+  'DEPENDENCY_MISSING',
+  'DEPENDENCY_CONFLICT',
+  'DEPENDENCY_CYCLE',
+  'MODULE_BUSY',
+  'INTERNAL',
+  'ENGINE_UNSUPPORTED',
+  'REQUIREMENTS_FAILED',
+  'WORKLOAD_EXITED',
+  'RUNNER_UNREACHABLE',
+  'RUNNER_PROTOCOL',
+  'LOAD_FAILED',
+  'INFERENCE_FAILED',
+  'STREAM_INTERRUPTED',
+  'OUT_OF_MEMORY',
+  'GPU_UNAVAILABLE',
+  'SHUTTING_DOWN',
+  'LOAD_TIMEOUT',
+  'INFERENCE_TIMEOUT',
+])
+
+/**
+ * The error of an image's or module's own body: its code is kept when it is one that a module may claim, else it becomes
+ * `fallback`. (runner-protocol, architecture "Errors")
  */
 export function fromModuleError(
   body: unknown,
@@ -124,7 +156,7 @@ export function fromModuleError(
   context: ErrorDetails = {},
 ): BerthError {
   const error = isRecord(body) && isRecord(body.error) ? body.error : isRecord(body) ? body : {}
-  const code = isErrorCode(error.code) ? error.code : fallback
+  const code = isErrorCode(error.code) && moduleCodes.has(error.code) ? error.code : fallback
   const message =
     typeof error.message === 'string' && error.message !== '' ? error.message : 'the module gave no reason'
   const details = isRecord(error.details) ? error.details : {}

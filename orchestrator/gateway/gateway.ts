@@ -1,4 +1,5 @@
 import type { CallResult, OutgoingCall } from '../../module-runner/protocol.ts'
+import { errorFor } from '../domain/error-visibility.ts'
 import { BerthError, toBerthError } from '../domain/errors.ts'
 import { isJsonObject, type Json, type JsonObject } from '../domain/json.ts'
 import type { Dispatcher } from '../inference/dispatcher.ts'
@@ -54,10 +55,13 @@ export function createCallHandler(options: GatewayOptions, module: string, grant
 
   return async function* handle(call, signal): AsyncGenerator<CallResult> {
     try {
-      if (call.kind === 'infer') yield* infer(dispatcher, module, check(call.model), call, signal)
-      else yield { done: true, value: await value(call, signal) }
+      if (call.kind === 'infer') {
+        for await (const frame of infer(dispatcher, module, check(call.model), call, signal)) {
+          yield 'error' in frame ? { error: errorFor(undefined, frame.error) } : frame
+        }
+      } else yield { done: true, value: await value(call, signal) }
     } catch (error) {
-      yield { error: toBerthError(error).toBody() }
+      yield { error: errorFor(undefined, toBerthError(error).toBody()) }
     }
   }
 }

@@ -2,7 +2,9 @@
  * How errors leave over HTTP: whatever was thrown becomes a BerthError, then one body, one status and one set of headers.
  */
 import type { FastifyReply, FastifyRequest } from 'fastify'
+import { errorFor } from '../domain/error-visibility.ts'
 import { BerthError, toBerthError } from '../domain/errors.ts'
+import type { Caller } from './auth/authenticator.ts'
 import { requestId } from './request-id.ts'
 
 /** Whole seconds that a retryable answer asks to wait, where its details have no `retryAfterSeconds` of their own. */
@@ -26,13 +28,16 @@ export function errorHeaders(error: BerthError): Record<string, string> {
   return headers
 }
 
-/** `{"error":{...}}` as JSON. Details that are no JSON (a cycle, a BigInt) are left out instead of failing the answer. */
-export function errorJson(error: BerthError, id?: string): string {
-  const body = error.toBody(id)
+/**
+ * `{"error":{...}}` as JSON, as its caller may see it. Details that are no JSON (a cycle, a BigInt) are left out instead of
+ * failing the answer.
+ */
+export function errorJson(error: BerthError, caller: Caller | undefined, id?: string): string {
+  const body = errorFor(caller, error.toBody(id))
   try {
     return JSON.stringify({ error: body })
   } catch {
-    const { details: _unprintable, ...rest } = body
+    const { details: _unprintable, ...rest } = error.toBody(id)
     return JSON.stringify({ error: rest })
   }
 }
@@ -53,7 +58,7 @@ export function sendError(reply: FastifyReply, thrown: unknown): FastifyReply {
     .header('x-request-id', requestId(reply.request))
     .headers(errorHeaders(error))
     .type('application/json; charset=utf-8')
-    .send(errorJson(error, requestId(reply.request)))
+    .send(errorJson(error, reply.request.caller, requestId(reply.request)))
 }
 
 function logError(reply: FastifyReply, error: BerthError): void {

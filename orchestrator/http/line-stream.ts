@@ -63,8 +63,8 @@ export async function sendRecords<T>(
     const error = toBerthError(thrown)
     if (!signal.aborted) {
       reply.log.warn({ requestId: reply.request.id, code: error.code }, error.message)
-      if (!raw.writableEnded)
-        raw.write(format === 'sse' ? `event: error\n${frame(errorJson(error))}` : frame(errorJson(error)))
+      const json = errorJson(error, reply.request.caller)
+      if (!raw.writableEnded) raw.write(format === 'sse' ? `event: error\n${frame(json)}` : frame(json))
     }
   } finally {
     clearInterval(heartbeat)

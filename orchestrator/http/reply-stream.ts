@@ -1,6 +1,16 @@
 import type { ServerResponse } from 'node:http'
 import type { BerthError } from '../domain/errors.ts'
 import type { InferenceTimings } from '../inference/types.ts'
+import type { Caller } from './auth/authenticator.ts'
+import { ErrorFrameFilter } from './error-frame-filter.ts'
+import { errorJson } from './errors.ts'
+
+export interface ReplyStreamOptions {
+  readonly requestId: string
+  readonly caller: Caller
+  readonly sse: boolean
+  readonly onDrain: () => void
+}
 
 /**
  * Writes one inference's frames to its client: the same bytes as NDJSON, or each line as an SSE event. Whoever feeds it
@@ -11,14 +21,18 @@ export class ReplyStream {
   readonly #requestId: string
   readonly #sse: boolean
   readonly #onDrain: () => void
+  readonly #caller: Caller
+  readonly #filter: ErrorFrameFilter | undefined
   /** A line has begun and is not complete: an error frame must not be written onto it, an SSE event needs its end. */
   #midLine = false
 
-  constructor(raw: ServerResponse, options: { requestId: string; sse: boolean; onDrain: () => void }) {
+  constructor(raw: ServerResponse, options: ReplyStreamOptions) {
     this.#raw = raw
     this.#requestId = options.requestId
     this.#sse = options.sse
     this.#onDrain = options.onDrain
+    this.#caller = options.caller
+    this.#filter = options.caller.admin ? undefined : new ErrorFrameFilter()
   }
 
   get started(): boolean {
@@ -41,26 +55,31 @@ export class ReplyStream {
 
   /** NDJSON, lines cut anywhere. False: the client's connection is full. */
   data(bytes: Buffer): boolean {
-    if (this.#raw.destroyed) return true
-    if (this.#sse) return this.#raw.write(this.#toEvents(bytes))
-    if (bytes.length > 0) this.#midLine = bytes[bytes.length - 1] !== newline
-    return this.#raw.write(bytes)
+    return this.#write(this.#filter === undefined ? bytes : this.#filter.push(bytes))
   }
 
   frame(frame: unknown): void {
-    this.data(Buffer.from(`${JSON.stringify(frame)}\n`))
+    this.#write(Buffer.from(`${JSON.stringify(frame)}\n`))
   }
 
-  /** The last frame has been sent. */
+  /** The last frame has been among the data. */
   end(): void {
+    if (this.#filter !== undefined) this.#write(this.#filter.end())
     this.#raw.end()
   }
 
   /** Ends a stream that has begun with an error frame (without request id: the header has it). */
   fail(error: BerthError): void {
-    if (this.#midLine) this.data(Buffer.from('\n'))
-    this.frame({ error: error.toBody() })
-    this.end()
+    if (this.#midLine) this.#write(Buffer.from('\n'))
+    this.#write(Buffer.from(`${errorJson(error, this.#caller)}\n`))
+    this.#raw.end()
+  }
+
+  #write(bytes: Buffer): boolean {
+    if (this.#raw.destroyed || bytes.length === 0) return true
+    if (this.#sse) return this.#raw.write(this.#toEvents(bytes))
+    this.#midLine = bytes[bytes.length - 1] !== newline
+    return this.#raw.write(bytes)
   }
 
   #toEvents(bytes: Buffer): Buffer {

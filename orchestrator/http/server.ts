@@ -167,7 +167,7 @@ function answerBrokenRequest(error: Error & { code?: string }, socket: Socket): 
       : error.code === 'ERR_HTTP_REQUEST_TIMEOUT'
         ? ['408 Request Timeout', 'The request did not come in time.']
         : ['400 Bad Request', 'The request is not valid HTTP.']
-  const body = errorJson(new BerthError('REQUEST_INVALID', message), makeRequestId(undefined))
+  const body = errorJson(new BerthError('REQUEST_INVALID', message), undefined, makeRequestId(undefined))
   socket.end(
     `HTTP/1.1 ${status}\r\ncontent-type: application/json; charset=utf-8\r\n` +
       `content-length: ${Buffer.byteLength(body)}\r\nx-should-retry: false\r\nconnection: close\r\n\r\n${body}`,

@@ -175,6 +175,7 @@ function keyInfo({ key }: Caller): JsonObject {
 function streamSink(request: FastifyRequest, reply: FastifyReply, resume: () => void): InferenceSink {
   const out = new ReplyStream(reply.raw, {
     requestId: requestId(request),
+    caller: request.caller,
     sse: (request.headers.accept ?? '').includes('text/event-stream'),
     onDrain: resume,
   })

@@ -1,6 +1,8 @@
 import { Type } from '@fastify/type-provider-typebox'
-import type { ModuleView } from '../../domain/views.ts'
+import { errorFor } from '../../domain/error-visibility.ts'
+import type { ModelView, ModuleView } from '../../domain/views.ts'
 import type { App } from '../app.ts'
+import type { Caller } from '../auth/authenticator.ts'
 import { errorAnswers, modelParams, modelSchema, moduleSchema, waitQuery } from '../schemas.ts'
 import type { ActionOptions } from '../services.ts'
 import type { RouteContext } from './context.ts'
@@ -21,7 +23,7 @@ export function modelRoutes(app: App, { services, signals }: RouteContext): void
         response: { 200: Type.Object({ models: Type.Array(modelSchema) }), ...errorAnswers() },
       },
     },
-    () => ({ models: [...models.list()] }),
+    (request) => ({ models: models.list().map((view) => seen(view, request.caller)) }),
   )
 
   app.get(
@@ -35,7 +37,7 @@ export function modelRoutes(app: App, { services, signals }: RouteContext): void
         response: { 200: modelSchema, ...errorAnswers('MODEL_NOT_FOUND') },
       },
     },
-    (request) => models.get(request.params.name),
+    (request) => seen(models.get(request.params.name), request.caller),
   )
 
   const actions: Readonly<
@@ -86,4 +88,8 @@ export function modelRoutes(app: App, { services, signals }: RouteContext): void
       },
     )
   }
+}
+
+function seen(view: ModelView, caller: Caller): ModelView {
+  return view.error === undefined ? view : { ...view, error: errorFor(caller, view.error) }
 }

@@ -1,17 +1,23 @@
 import { request as httpRequest, type IncomingMessage } from 'node:http'
 import { describe, expect, it } from 'vitest'
 import { BerthError } from '../../../orchestrator/domain/errors.ts'
+import { withKeys } from '../../../orchestrator/http/auth/authenticator.ts'
+import { hashKey, type Scope } from '../../../orchestrator/http/auth/keys.ts'
 import { inferRoutes } from '../../../orchestrator/http/routes/infer.ts'
 import { createDispatcher } from '../../../orchestrator/inference/dispatcher.ts'
 import type { ModelRoute, RouteModels } from '../../../orchestrator/inference/types.ts'
 import { eventually } from '../../support/eventually.ts'
 import { chunkLine, doneLine, type FakeCall, FakeRoute } from '../../support/fake-lease.ts'
-import { listeningServer } from '../../unit/http/fake-services.ts'
+import { listeningServer, memoryKeys, type TestServerOptions } from '../../unit/http/fake-services.ts'
 
 const busy = new BerthError('MODULE_BUSY', 'later', { retryAfterSeconds: 7 })
 
 /** A real server over a route whose lease and runner are in the test's hand. */
-async function inferServer(route = new FakeRoute(), find: RouteModels = () => route as ModelRoute) {
+async function inferServer(
+  route = new FakeRoute(),
+  find: RouteModels = () => route as ModelRoute,
+  options: TestServerOptions = {},
+) {
   const asked: unknown[] = []
   const ends: string[] = []
   const dispatcher = createDispatcher({
@@ -21,7 +27,7 @@ async function inferServer(route = new FakeRoute(), find: RouteModels = () => ro
     },
     watch: () => ({ queued() {}, started() {}, firstChunk() {}, ended: (outcome) => void ends.push(outcome) }),
   })
-  const { url } = await listeningServer({ plugins: [(app) => inferRoutes(app, { dispatcher })] })
+  const { url } = await listeningServer({ ...options, plugins: [(app) => inferRoutes(app, { dispatcher })] })
 
   async function granted(number = 0): Promise<FakeCall> {
     await eventually(() => expect(route.waiting.length).toBeGreaterThan(number))
@@ -285,6 +291,73 @@ describe('a failed inference', () => {
     call.end()
     expect((await answer).status).toBe(502)
     expect(await (await answer).json()).toMatchObject({ error: { code: 'RUNNER_PROTOCOL' } })
+  })
+})
+
+describe('a traceback', () => {
+  const details = { module: 'mod', traceback: 'secret' }
+  const failure = new BerthError('INFERENCE_FAILED', 'KeyError: text', details, { origin: 'module' })
+  const frame = `${JSON.stringify({ error: failure.toBody() })}\n`
+  const withoutSecret = { error: { code: 'INFERENCE_FAILED', message: 'KeyError: text', details: { module: 'mod' } } }
+
+  /** Asks as a key with these scopes, lets the module fail in its own way, and answers the last line of what came. */
+  async function lastLine(scopes: Scope[], fail: (call: FakeCall) => void, body = {}, headers = {}): Promise<string> {
+    const keys = memoryKeys()
+    keys.put({ name: 'k', hash: hashKey('secret-key'), scopes, createdAt: '2026-01-01T00:00:00Z' })
+    const server = await inferServer(undefined, undefined, { config: { auth: 'keys' }, auth: withKeys(keys) })
+    const answer = server.post(body, { 'x-api-key': 'secret-key', ...headers })
+    fail(await server.granted())
+    return (
+      (await (await answer).text())
+        .trim()
+        .split('\n')
+        .at(-1)
+        ?.replace(/^data: /, '') ?? ''
+    )
+  }
+
+  const ways: readonly [string, (call: FakeCall) => void, object?, object?][] = [
+    ['in an error answer', (call) => call.fail(failure)],
+    ['in an answer in one piece', (call) => call.fail(failure), { stream: false }],
+    [
+      'in the frame of a stream that ended in it',
+      (call) => {
+        call.send(chunkLine('one') + frame.slice(0, 5))
+        call.send(frame.slice(5))
+        call.end({ kind: 'error', code: 'INFERENCE_FAILED' })
+      },
+    ],
+    [
+      'in such a frame, read in one piece',
+      (call) => {
+        call.send(frame)
+        call.end({ kind: 'error', code: 'INFERENCE_FAILED' })
+      },
+      { stream: false },
+    ],
+    [
+      'in such a frame as an event',
+      (call) => {
+        call.send(chunkLine('one') + frame)
+        call.end({ kind: 'error', code: 'INFERENCE_FAILED' })
+      },
+      {},
+      sse,
+    ],
+    [
+      'in the frame of a stream that broke off',
+      (call) => {
+        call.send(chunkLine('one'))
+        call.fail(failure)
+      },
+    ],
+  ]
+
+  it.each(ways)('%s reaches admins only', async (_where, fail, body, headers) => {
+    expect(JSON.parse(await lastLine(['admin', 'infer'], fail, body, headers))).toMatchObject({ error: { details } })
+    const shown = await lastLine(['infer'], fail, body, headers)
+    expect(JSON.parse(shown)).toMatchObject(withoutSecret)
+    expect(shown).not.toContain('secret')
   })
 })
 

@@ -3,6 +3,8 @@ import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { ReplyStream } from '../../../orchestrator/http/reply-stream.ts'
 
+const caller = { id: 'c', admin: true }
+
 /** A stream into memory, and what was written to it. */
 function written(sse: boolean) {
   const parts: Buffer[] = []
@@ -14,7 +16,7 @@ function written(sse: boolean) {
     end() {},
     write: (bytes: Buffer) => parts.push(Buffer.from(bytes)) > 0,
   }
-  const stream = new ReplyStream(raw as unknown as ServerResponse, { requestId: 'r', sse, onDrain() {} })
+  const stream = new ReplyStream(raw as unknown as ServerResponse, { requestId: 'r', caller, sse, onDrain() {} })
   return { stream, text: () => Buffer.concat(parts).toString('utf8') }
 }
 

@@ -106,6 +106,24 @@ describe('a call of a module', () => {
     ])
   })
 
+  it('never shows it the traceback of another module', async () => {
+    const details = { module: 'other', traceback: 'secret', lines: ['secret'] }
+    for (const fail of ['error', 'frame'] as const) {
+      const { granting, handler } = createGateway()
+      const results = resultsOf(handler(infer, never()))
+      const call = await granting()
+      if (fail === 'error') call.fail(new BerthError('LOAD_FAILED', 'no', details, { origin: 'module' }))
+      else {
+        call.send(
+          `${JSON.stringify({ error: { code: 'LOAD_FAILED', message: 'no', retryable: false, origin: 'module', details } })}\n`,
+        )
+        call.end({ kind: 'error', code: 'LOAD_FAILED' })
+      }
+      expect(await results, fail).toMatchObject([{ error: { code: 'LOAD_FAILED', details: { module: 'other' } } }])
+      expect(JSON.stringify(await results)).not.toContain('secret')
+    }
+  })
+
   it('may ask without a grant whether a module is there', async () => {
     const { handler } = createGateway([])
     const ask = (name: string) => resultsOf(handler({ id: '1', kind: 'installed', names: [name] }, never()))

@@ -2,6 +2,7 @@ import { readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { isLoopback } from '../../../orchestrator/config/address.ts'
+import { BerthError } from '../../../orchestrator/domain/errors.ts'
 import { ensureAdminKey } from '../../../orchestrator/http/auth/admin-key.ts'
 import { withKeys } from '../../../orchestrator/http/auth/authenticator.ts'
 import { hashKey, makeKey, type Scope } from '../../../orchestrator/http/auth/keys.ts'
@@ -147,6 +148,23 @@ describe('with keys', () => {
     expect(answer.statusCode).toBe(403)
     expect(answer.json().error.code).toBe('FORBIDDEN')
     expect(services.asked).toEqual([])
+  })
+
+  it('the scope infer sees why a model fails without its traceback', async () => {
+    for (const [scope, seen] of [
+      ['admin', true],
+      ['infer', false],
+    ] as const) {
+      const { app, secret, services } = await start(scope)
+      const error = new BerthError('LOAD_FAILED', 'No.', { module: 'm', traceback: 'in service.py' }).toBody()
+      const view = { ...services.models.get('minilm'), error }
+      Object.assign(services.models, { list: () => [view], get: () => view })
+      for (const url of ['/api/models', '/api/models/minilm']) {
+        const text = (await app.inject({ url, headers: { 'x-api-key': secret } })).body
+        expect(text).toContain('"details":{"module":"m"')
+        expect(text.includes('in service.py'), `${scope} ${url}`).toBe(seen)
+      }
+    }
   })
 
   it('a body is not read before the key is known', async () => {
