@@ -16,6 +16,7 @@ import { createDockerEngine, probeDocker } from './engines/docker/docker-engine.
 import type { Engine } from './engines/engine.ts'
 import { createProcessEngine } from './engines/process/process-engine.ts'
 import { type EngineDecision, selectEngine } from './engines/select.ts'
+import { untilAborted } from './engines/shared-work.ts'
 import { createCallHandler } from './gateway/gateway.ts'
 import { ensureAdminKey } from './http/auth/admin-key.ts'
 import { noKeys, withKeys } from './http/auth/authenticator.ts'
@@ -37,6 +38,7 @@ import { type EngineWatch, watchEngine } from './reconcile/engine-watch.ts'
 import { findModel, findModelOf } from './reconcile/model-routes.ts'
 import { createModelService, createModuleService } from './reconcile/module-service.ts'
 import { Supervisor } from './reconcile/supervisor.ts'
+import { planStepView } from './reconcile/views.ts'
 import { createStore, type Store } from './store/store.ts'
 import { createTelemetry, type Telemetry } from './telemetry/telemetry.ts'
 
@@ -274,6 +276,10 @@ async function compose(
       store.disabled.set(id, disabled)
       desired.refresh()
     },
+    setScale(id, scale) {
+      store.scales.set(id, scale)
+      desired.refresh()
+    },
     add: (source, signal) => added.add(source, signal),
     async remove(id) {
       const writer = supervisor.records.get(id)?.writer
@@ -315,6 +321,7 @@ async function compose(
         reason: decision.why,
       },
       gpus: () => engine.capabilities.gpus,
+      plan: async (signal) => (await untilAborted(supervisor.plan(), signal)).map(planStepView),
       async readiness() {
         const reasons: string[] = []
         if (watch?.problem) reasons.push(watch.problem.message)

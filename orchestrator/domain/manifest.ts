@@ -18,7 +18,7 @@ export interface ModuleManifest {
   readonly gpu?: GpuRequest
   readonly resources: { readonly cpus?: number; readonly memoryBytes?: number }
   readonly network: 'none' | 'egress'
-  readonly scale: { readonly min: number; readonly max: number; readonly targetInflight?: number }
+  readonly scale: Scale & { readonly targetInflight?: number }
   /** Inferences at once per model and replica where a model's `max_simul_users` says nothing. */
   readonly concurrency: number
   /** Idle time after which a model is offloaded; Infinity: never. */
@@ -42,6 +42,15 @@ export interface ModuleManifest {
   /** Changes whenever anything that the container is made of changes: files, module.yaml, settings. */
   readonly contentHash: string
 }
+
+/** How many replicas always run, and how many at most. */
+export interface Scale {
+  readonly min: number
+  readonly max: number
+}
+
+/** No user means more replicas of one module on one machine. */
+export const mostReplicas = 64
 
 export type ModuleFormat = 'service' | 'block' | 'reactory' | 'image'
 

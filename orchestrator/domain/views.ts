@@ -1,5 +1,5 @@
 import type { ErrorBody } from './errors.ts'
-import type { ModuleFormat } from './manifest.ts'
+import type { ModuleFormat, Scale } from './manifest.ts'
 import type { ReplicaState } from './replica.ts'
 
 /** The shapes that the API answers with (api.md, "Shapes that clients build on"). */
@@ -12,6 +12,8 @@ export interface ModuleView {
   readonly state: ReplicaState
   /** Folder path or image reference. */
   readonly source: string
+  /** How many replicas there may be; absent while nothing says so, as of a module whose manifest is broken. */
+  readonly scale?: Scale
   readonly replicas: readonly ReplicaView[]
   readonly models: readonly string[]
   readonly environment?: EnvironmentView
@@ -65,6 +67,14 @@ export interface ModelView {
   /** ISO 8601. */
   readonly lastUsed?: string
   readonly error?: ErrorBody
+}
+
+/** What would be done now to bring what runs to what is wanted. */
+export interface PlanStepView {
+  readonly action: string
+  readonly module: string
+  readonly replica?: string
+  readonly cause: string
 }
 
 /** One line of a module's log. */

@@ -51,6 +51,9 @@ const shared = {
     desired: oneOf(['enabled', 'disabled']),
     state: oneOf(replicaStates, "The best replica's state"),
     source: text('Folder path or image reference'),
+    scale: Type.Optional(
+      Type.Object({ min: count, max: count }, { description: 'How many replicas always run, and how many at most' }),
+    ),
     replicas: Type.Array(replica),
     models: Type.Array(Type.String()),
     environment: Type.Optional(

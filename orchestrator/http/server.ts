@@ -26,6 +26,7 @@ import { healthRoutes } from './routes/health.ts'
 import { modelRoutes } from './routes/models.ts'
 import { moduleLogRoutes } from './routes/module-logs.ts'
 import { moduleRoutes, moduleRpcRoutes } from './routes/modules.ts'
+import { scaleRoutes } from './routes/scale.ts'
 import { systemRoutes } from './routes/system.ts'
 import { sharedSchemas } from './schemas.ts'
 import type { Services } from './services.ts'
@@ -105,6 +106,7 @@ export function createServer(options: ServerOptions): App {
     moduleRoutes,
     moduleRpcRoutes,
     moduleLogRoutes,
+    scaleRoutes,
     modelRoutes,
     environmentRoutes,
     systemRoutes,

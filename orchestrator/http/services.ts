@@ -1,5 +1,6 @@
 import type { JsonObject } from '../domain/json.ts'
-import type { LogRecord, ModelView, ModuleView } from '../domain/views.ts'
+import type { Scale } from '../domain/manifest.ts'
+import type { LogRecord, ModelView, ModuleView, PlanStepView } from '../domain/views.ts'
 import type { EnvironmentInfo, GpuDevice } from '../engines/engine.ts'
 
 /** What the routes need of the rest: made by the composition root, replaced by small fakes in route tests. */
@@ -27,6 +28,8 @@ export interface ModulesService {
   enable(id: string, options: ActionOptions): Promise<ModuleView>
   disable(id: string, options: ActionOptions): Promise<ModuleView>
   restart(id: string, options: ActionOptions): Promise<ModuleView>
+  /** How many replicas there may be, for good; undefined: what the manifest says again. */
+  scale(id: string, scale: Scale | undefined, options: ActionOptions): Promise<ModuleView>
   /** SERVICE_LOAD_MODELS, literally: these models with these configurations. */
   load(id: string, models: Readonly<Record<string, JsonObject>>, signal: AbortSignal): Promise<readonly string[]>
   offload(id: string, models: readonly string[], signal: AbortSignal): Promise<readonly string[]>
@@ -55,6 +58,8 @@ export interface SystemService {
   readonly instance: string
   readonly engine: { readonly name: string; readonly description: string; readonly reason: string }
   gpus(): readonly GpuDevice[]
+  /** What would be done now to bring what runs to what is wanted, and why; nothing is done. */
+  plan(signal: AbortSignal): Promise<readonly PlanStepView[]>
   /** Stops every module of this instance, then ends the orchestrator. Resolves when the modules are gone. */
   shutdown(signal: AbortSignal): Promise<{ readonly stopped: readonly string[] }>
 }

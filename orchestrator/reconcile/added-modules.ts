@@ -124,6 +124,7 @@ export class AddedModules {
     }
     store.modules.remove(id)
     store.disabled.set(id, false)
+    store.scales.set(id, undefined)
     if (added.source.kind === 'image') desired.removeImage(id)
     else await scan(this.extraFolders())
   }

@@ -68,6 +68,7 @@ export class DesiredSource {
       aliases,
       modelErrors: problems,
       disabled: this.#store.disabled.list(),
+      scales: this.#store.scales.list(),
     }
   }
 }

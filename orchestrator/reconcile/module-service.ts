@@ -1,9 +1,10 @@
 import { BerthError } from '../domain/errors.ts'
 import type { JsonObject } from '../domain/json.ts'
+import type { Scale } from '../domain/manifest.ts'
 import type { ModelView, ModuleView } from '../domain/views.ts'
 import type { EngineCapabilities } from '../engines/engine.ts'
 import { untilAborted } from '../engines/shared-work.ts'
-import { liveStates, type ModuleState } from '../lifecycle/state.ts'
+import { liveStates, type ModuleState, type Replica } from '../lifecycle/state.ts'
 import { findModel, findModule, noSuchModel } from './model-routes.ts'
 import type { ModuleRecord, Supervisor } from './supervisor.ts'
 import { modelView, moduleView, securityOf } from './views.ts'
@@ -15,6 +16,8 @@ export interface ModuleServiceOptions {
   readonly capabilities: () => EngineCapabilities
   /** Makes a disabled or enabled module last, and has the writers follow. */
   readonly setDisabled: (id: string, disabled: boolean) => void
+  /** Makes a number of replicas last, or the manifest's hold again, and has the writers follow. */
+  readonly setScale: (id: string, scale: Scale | undefined) => void
   /** Adds a module for good; resolves with its id. */
   readonly add: (source: string, signal: AbortSignal) => Promise<string>
   /**
@@ -35,6 +38,7 @@ export function createModuleService(options: ModuleServiceOptions) {
   const view = (record: ModuleRecord): ModuleView => {
     const { desired, writer, id } = record
     const { error, source } = desired
+    const scale = supervisor.desired.scales.get(id)
     if (writer) return moduleView(writer.state, capabilities(), error)
     return {
       id,
@@ -42,6 +46,7 @@ export function createModuleService(options: ModuleServiceOptions) {
       desired: supervisor.desired.disabled.has(id) ? 'disabled' : 'enabled',
       state: 'failed',
       source: source.kind === 'image' ? source.reference : source.path,
+      ...(scale ? { scale } : {}),
       replicas: [],
       models: [],
       ...(error ? { error: error.toBody() } : {}),
@@ -114,6 +119,13 @@ export function createModuleService(options: ModuleServiceOptions) {
       }
       writer.post({ type: 'restart' })
       return settled(id, isRunningAnew, action)
+    },
+
+    async scale(id: string, scale: Scale | undefined, action: ActionOptions): Promise<ModuleView> {
+      recordOf(id)
+      options.setScale(id, scale)
+      if (supervisor.records.get(id)?.writer?.state.wanted !== 'enabled') return get(id)
+      return settled(id, isScaled, action)
     },
 
     load(id: string, models: Readonly<Record<string, JsonObject>>, signal: AbortSignal): Promise<readonly string[]> {
@@ -223,13 +235,18 @@ function isPrepared(state: Readonly<ModuleState>): boolean {
   return state.preparation.state === 'done'
 }
 
-function isRunningAnew(state: Readonly<ModuleState>): boolean {
+/** As many replicas as are always wanted are up, and none is there that is too much. */
+function isScaled(state: Readonly<ModuleState>): boolean {
+  const { min, max } = state.definition.manifest.scale
   const replicas = [...state.replicas.values()]
-  return replicas.some(
-    (replica) =>
-      replica.generation >= state.restartBelow &&
-      liveStates.has(replica.state) &&
-      replica.state !== 'starting' &&
-      replica.state !== 'preparing',
-  )
+  const there = replicas.filter((replica) => replica.state !== 'absent' && replica.state !== 'failed')
+  return replicas.filter(isUp).length >= min && there.length <= max
+}
+
+function isUp(replica: Replica): boolean {
+  return liveStates.has(replica.state) && replica.state !== 'starting' && replica.state !== 'preparing'
+}
+
+function isRunningAnew(state: Readonly<ModuleState>): boolean {
+  return [...state.replicas.values()].some((replica) => replica.generation >= state.restartBelow && isUp(replica))
 }

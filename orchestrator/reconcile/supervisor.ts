@@ -1,12 +1,12 @@
 import type { CatalogEntry } from '../catalog/catalog.ts'
 import type { Clock } from '../domain/clock.ts'
 import type { BerthError } from '../domain/errors.ts'
-import type { ModelDefinition, ModuleManifest } from '../domain/manifest.ts'
+import type { ModelDefinition, ModuleManifest, Scale } from '../domain/manifest.ts'
 import type { Engine, ObservedWorkload } from '../engines/engine.ts'
 import type { Effects, LifecycleObserver } from '../lifecycle/effects.ts'
 import { ModuleWriter } from '../lifecycle/module-writer.ts'
 import { defineModule, type Instance } from '../lifecycle/workload.ts'
-import { type KnownModule, plan } from './plan.ts'
+import { type KnownModule, type PlanStep, plan } from './plan.ts'
 
 /** Keeps one writer per module in step with what is desired, and the engine in step with the writers. */
 
@@ -18,6 +18,8 @@ export interface DesiredState {
   readonly aliases: ReadonlyMap<string, string>
   readonly modelErrors: ReadonlyMap<string, BerthError>
   readonly disabled: ReadonlySet<string>
+  /** Numbers of replicas that a user asked for: they win over the manifest's. */
+  readonly scales: ReadonlyMap<string, Scale>
 }
 
 export interface ModuleRecord {
@@ -57,6 +59,7 @@ export class Supervisor {
     aliases: new Map(),
     modelErrors: new Map(),
     disabled: new Set(),
+    scales: new Map(),
   }
 
   constructor(options: SupervisorOptions) {
@@ -85,7 +88,7 @@ export class Supervisor {
       }
       this.#modules.set(module.id, record)
       record.desired = module
-      if (module.manifest) this.#define(record, module.manifest, desired)
+      if (module.manifest) this.#define(record, scaled(module.manifest, desired.scales.get(module.id)), desired)
     }
     for (const record of [...this.#modules.values()]) if (!seen.has(record.id)) this.#remove(record)
   }
@@ -153,15 +156,8 @@ export class Supervisor {
         listedMs,
       )
     }
-    const known = new Map<string, KnownModule>()
-    for (const [id, writer] of [...this.#leaving, ...this.#writers()]) {
-      const { state } = writer
-      const replicas = new Map([...state.replicas].map(([replica, { generation }]) => [replica, generation]))
-      known.set(id, { id, wanted: state.wanted, specHash: state.definition.specHash, replicas })
-    }
     const work: Promise<void>[] = []
-    const unreadable = new Set([...this.#modules.values()].filter(({ writer }) => !writer).map(({ id }) => id))
-    const steps = plan(known, observed, unreadable)
+    const steps = this.#plan(observed)
     const seenBefore = this.#strangers
     this.#strangers = new Set(steps.map((step) => step.workload.id))
     for (const step of steps) {
@@ -173,6 +169,22 @@ export class Supervisor {
     }
     // Later ones are not waited for: one container that won't go must not hide what becomes of the others.
     if (options.atOnce) await Promise.all(work)
+  }
+
+  /** What `reconcile` would do to what runs now; nothing is done. */
+  async plan(): Promise<readonly PlanStep[]> {
+    return this.#plan(await this.#options.engine.list())
+  }
+
+  #plan(observed: readonly ObservedWorkload[]): readonly PlanStep[] {
+    const known = new Map<string, KnownModule>()
+    for (const [id, writer] of [...this.#leaving, ...this.#writers()]) {
+      const { state } = writer
+      const replicas = new Map([...state.replicas].map(([replica, { generation }]) => [replica, generation]))
+      known.set(id, { id, wanted: state.wanted, specHash: state.definition.specHash, replicas })
+    }
+    const unreadable = new Set([...this.#modules.values()].filter(({ writer }) => !writer).map(({ id }) => id))
+    return plan(known, observed, unreadable)
   }
 
   async #adopt(writer: ModuleWriter, observed: ObservedWorkload): Promise<void> {
@@ -244,4 +256,8 @@ export class Supervisor {
     this.#closed = true
     for (const [, writer] of [...this.#writers(), ...this.#leaving]) writer.close()
   }
+}
+
+function scaled(manifest: ModuleManifest, scale: Scale | undefined): ModuleManifest {
+  return scale === undefined ? manifest : { ...manifest, scale: { ...manifest.scale, ...scale } }
 }

@@ -1,9 +1,17 @@
 import type { BerthError } from '../domain/errors.ts'
 import type { ModelDefinition, ModuleManifest } from '../domain/manifest.ts'
 import { bestState, type ReplicaState } from '../domain/replica.ts'
-import type { EnvironmentView, ModelView, ModuleView, ReplicaView, SecurityView } from '../domain/views.ts'
+import type {
+  EnvironmentView,
+  ModelView,
+  ModuleView,
+  PlanStepView,
+  ReplicaView,
+  SecurityView,
+} from '../domain/views.ts'
 import type { EngineCapabilities, Weakness } from '../engines/engine.ts'
 import { isLive, type ModuleState, type Replica } from '../lifecycle/state.ts'
+import type { PlanStep } from './plan.ts'
 
 /** From a writer's state to the shapes of the API. Reading only. */
 
@@ -24,6 +32,7 @@ export function moduleView(
     desired: state.wanted === 'enabled' ? 'enabled' : 'disabled',
     state: moduleState(state),
     source: manifest.source.kind === 'folder' ? manifest.source.path : manifest.source.reference,
+    scale: { min: manifest.scale.min, max: manifest.scale.max },
     replicas: [...state.replicas.values()].map(replicaView),
     models: modelNames(state),
     ...(environment ? { environment } : {}),
@@ -126,4 +135,8 @@ function modelState(name: string, having: readonly Replica[], state: Readonly<Mo
   if (having.length > 0) return 'ready'
   const module = moduleState(state)
   return module === 'ready' || module === 'loading' || module === 'offloading' ? 'idle' : module
+}
+
+export function planStepView({ action, module, workload, cause }: PlanStep): PlanStepView {
+  return { action, module, replica: workload.replica, cause }
 }

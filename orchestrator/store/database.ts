@@ -79,7 +79,7 @@ function migrate(db: DatabaseSync, file: string): void {
 function damaged(file: string, reason: string, cause?: unknown): BerthError {
   return new BerthError(
     'CONFIG_INVALID',
-    `The store ${file} is damaged (${reason}). It holds what was added and disabled, keys and the id of this instance.`,
+    `The store ${file} is damaged (${reason}). It holds what was added, disabled and scaled, keys and the id of this instance.`,
     {
       file,
       field: 'data',

@@ -34,4 +34,9 @@ export const migrations: readonly string[] = [
      hash TEXT NOT NULL,
      PRIMARY KEY (replica, generation, model)
    ) STRICT, WITHOUT ROWID`,
+  `CREATE TABLE scales (
+     id TEXT PRIMARY KEY,
+     min INTEGER NOT NULL,
+     max INTEGER NOT NULL
+   ) STRICT, WITHOUT ROWID`,
 ]

@@ -2,19 +2,20 @@ import { randomBytes } from 'node:crypto'
 import { chmodSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { BerthError } from '../domain/errors.ts'
-import type { ModuleSource } from '../domain/manifest.ts'
+import type { ModuleSource, Scale } from '../domain/manifest.ts'
 import { openDatabase } from './database.ts'
 import { createKeys, type StoredKeys } from './keys.ts'
 import { lockFolder } from './lock.ts'
 
 /**
- * What must survive a restart and a power cut: who this instance is, what was added and disabled, keys, generations.
+ * What must survive a restart and a power cut: who this instance is, what was added, disabled and scaled, keys, generations.
  * SQLite in the data folder; every method is synchronous, and what it changed is on the disk when it returns.
  */
 export interface Store {
   readonly instance: Instance
   readonly modules: AddedModules
   readonly disabled: DisabledModules
+  readonly scales: ModuleScales
   readonly keys: StoredKeys
   readonly loaded: LoadedModels
   /** The next generation of a replica id, 1 at first: never the same number twice, restarts included. */
@@ -54,6 +55,13 @@ export interface AddedModules {
 export interface DisabledModules {
   list(): ReadonlySet<string>
   set(id: string, disabled: boolean): void
+}
+
+/** Numbers of replicas that a user asked for: they win over the manifest's. */
+export interface ModuleScales {
+  list(): ReadonlyMap<string, Scale>
+  /** Undefined: the manifest's again. */
+  set(id: string, scale: Scale | undefined): void
 }
 
 /** What was configured for the models that a workload has loaded: how an adopted one is told from an outdated one. */
@@ -96,6 +104,12 @@ function openStore(folder: string, release: () => void): Store {
     disabled: db.prepare('SELECT id FROM disabled ORDER BY id'),
     disable: db.prepare('INSERT OR IGNORE INTO disabled (id) VALUES (?)'),
     enable: db.prepare('DELETE FROM disabled WHERE id = ?'),
+    scales: db.prepare('SELECT id, min, max FROM scales ORDER BY id'),
+    putScale: db.prepare(
+      `INSERT INTO scales (id, min, max) VALUES (?, ?, ?)
+       ON CONFLICT (id) DO UPDATE SET min = excluded.min, max = excluded.max`,
+    ),
+    removeScale: db.prepare('DELETE FROM scales WHERE id = ?'),
     generation: db.prepare(
       `INSERT INTO generations (replica, generation) VALUES (?, 1)
        ON CONFLICT (replica) DO UPDATE SET generation = generation + 1 RETURNING generation`,
@@ -123,6 +137,20 @@ function openStore(folder: string, release: () => void): Store {
       list: () => database.guard(() => new Set(statements.disabled.all().map((row) => String(row.id)))),
       set: (id, disabled) => {
         database.guard(() => (disabled ? statements.disable : statements.enable).run(id))
+      },
+    },
+    scales: {
+      list: () =>
+        database.guard(
+          () =>
+            new Map(
+              statements.scales.all().map((row) => [String(row.id), { min: Number(row.min), max: Number(row.max) }]),
+            ),
+        ),
+      set(id, scale) {
+        database.guard(() =>
+          scale === undefined ? statements.removeScale.run(id) : statements.putScale.run(id, scale.min, scale.max),
+        )
       },
     },
     loaded: {

@@ -7,7 +7,7 @@ import type { RouteContext } from './context.ts'
 const tags = ['system']
 
 /** This instance as a whole: what it runs on, its devices, its end. */
-export function systemRoutes(app: App, { services }: RouteContext): void {
+export function systemRoutes(app: App, { services, signals }: RouteContext): void {
   const { system, modules } = services
 
   app.get(
@@ -69,6 +69,30 @@ export function systemRoutes(app: App, { services }: RouteContext): void {
             .map((module) => module.id),
         })),
     }),
+  )
+
+  app.get(
+    '/api/plan',
+    {
+      schema: {
+        summary: 'What Berth would do now, and why; nothing is done',
+        tags,
+        response: {
+          200: Type.Object({
+            steps: Type.Array(
+              Type.Object({
+                action: Type.String(),
+                module: Type.String(),
+                replica: Type.Optional(Type.String()),
+                cause: Type.String(),
+              }),
+            ),
+          }),
+          ...errorAnswers('ENGINE_UNAVAILABLE'),
+        },
+      },
+    },
+    async (_request, reply) => ({ steps: [...(await system.plan(signals.of(reply)))] }),
   )
 
   app.post(

@@ -76,6 +76,10 @@ export function fakeServices(): FakeServices {
       enable: (id, options) => act('enable', id, options),
       disable: (id, options) => act('disable', id, options),
       restart: (id, options) => act('restart', id, options),
+      async scale(id, scale, options) {
+        const view = await act(`scale ${JSON.stringify(scale)}`, id, options)
+        return scale === undefined ? view : { ...view, scale }
+      },
       async load(id, models, signal) {
         await act('rpc/load', id, { wait: true, signal })
         asked.push(JSON.stringify(models))
@@ -111,6 +115,7 @@ export function fakeServices(): FakeServices {
       version: '0.1.0',
       instance: 'test',
       engine: { name: 'memory', description: 'memory engine', reason: 'a test' },
+      plan: () => Promise.resolve([{ action: 'adopt', module: 'm', replica: 'm-0', cause: 'm-0 was running already' }]),
       gpus: () => [
         { id: 'nvidia.com/gpu=0', kind: 'nvidia', via: 'cdi', memoryBytes: 8_000 },
         { id: 'nvidia.com/gpu=all', kind: 'nvidia', via: 'cdi' },

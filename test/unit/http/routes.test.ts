@@ -31,6 +31,7 @@ describe('modules', () => {
     ['POST', '/api/modules/x/disable'],
     ['POST', '/api/modules/x/restart'],
     ['GET', '/api/modules/x/logs'],
+    ['DELETE', '/api/modules/x/scale'],
   ] as const)('%s %s of an unknown one is MODULE_NOT_FOUND', async (method, url) => {
     const { app } = await testServer()
     const answer = await app.inject({ method, url })
@@ -52,6 +53,56 @@ describe('modules', () => {
       expect(services.asked).toEqual([`${action} embeddings wait=false`, `${action} embeddings wait=true`])
     },
   )
+
+  it.each([
+    [{ replicas: 2 }, { min: 2, max: 2 }],
+    [
+      { min: 0, max: 4 },
+      { min: 0, max: 4 },
+    ],
+    [{ replicas: 0 }, { min: 0, max: 0 }],
+    [
+      { min: 64, max: 64 },
+      { min: 64, max: 64 },
+    ],
+  ])('are scaled by %j: 202, or 200 with ?wait=true', async (payload, scale) => {
+    const { app, services } = await testServer()
+    const url = '/api/modules/embeddings/scale'
+    const accepted = await app.inject({ method: 'PUT', url, payload })
+    expect(accepted.statusCode).toBe(202)
+    expect(accepted.json()).toEqual({ ...scale, replicas: 0, module: expect.objectContaining({ id: 'embeddings' }) })
+    expect((await app.inject({ method: 'PUT', url: `${url}?wait=true`, payload })).statusCode).toBe(200)
+    const asked = `scale ${JSON.stringify(scale)} embeddings`
+    expect(services.asked).toEqual([`${asked} wait=false`, `${asked} wait=true`])
+  })
+
+  it.each([
+    [{}, 'replicas'],
+    [{ min: 1 }, 'max'],
+    [{ max: 1 }, 'min'],
+    [{ min: 3, max: 2 }, 'min'],
+    [{ replicas: 2, max: 3 }, 'replicas'],
+    [{ replicas: -1 }, 'replicas'],
+    [{ replicas: 65 }, 'replicas'],
+    [{ replicas: 1.5 }, 'replicas'],
+    [{ replicas: '2' }, 'replicas'],
+    [{ replicas: null }, 'replicas'],
+    [{ min: 0, max: 65 }, 'max'],
+    [{ replicas: 1, count: 1 }, 'count'],
+  ])('are not scaled by %j: REQUEST_INVALID names %s', async (payload, field) => {
+    const { app, services } = await testServer()
+    const answer = await app.inject({ method: 'PUT', url: '/api/modules/embeddings/scale', payload })
+    expect(answer.statusCode).toBe(400)
+    expect(answer.json().error).toMatchObject({ code: 'REQUEST_INVALID', details: { field } })
+    expect(services.asked).toEqual([])
+  })
+
+  it("get their manifest's scale back", async () => {
+    const { app, services } = await testServer()
+    const answer = await app.inject({ method: 'DELETE', url: '/api/modules/embeddings/scale?wait=true' })
+    expect(answer.statusCode).toBe(200)
+    expect(services.asked).toEqual(['scale undefined embeddings wait=true'])
+  })
 
   it('an empty JSON body on an action is none', async () => {
     const { app } = await testServer()
@@ -123,6 +174,13 @@ describe('models', () => {
 })
 
 describe('the rest of the system', () => {
+  it('the plan has its steps with their causes', async () => {
+    const { app } = await testServer()
+    expect((await app.inject('/api/plan')).json()).toEqual({
+      steps: [{ action: 'adopt', module: 'm', replica: 'm-0', cause: 'm-0 was running already' }],
+    })
+  })
+
   it('environments are listed and pruned', async () => {
     const { app } = await testServer()
     const listed = { environments: [{ key: 'abc', bytes: 10, modules: ['embeddings'] }] }

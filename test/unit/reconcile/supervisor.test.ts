@@ -8,6 +8,7 @@ import { defineModule } from '../../../orchestrator/lifecycle/workload.ts'
 import { findModel, findModelOf, findModule } from '../../../orchestrator/reconcile/model-routes.ts'
 import { createModuleService } from '../../../orchestrator/reconcile/module-service.ts'
 import { type DesiredState, Supervisor } from '../../../orchestrator/reconcile/supervisor.ts'
+import { planStepView } from '../../../orchestrator/reconcile/views.ts'
 import { asker } from '../../support/asker.ts'
 import { testManifest, testModel } from '../../support/definitions.ts'
 import { FakeClock } from '../../support/fake-clock.ts'
@@ -70,6 +71,7 @@ function createWorld() {
       aliases: new Map(),
       modelErrors: new Map(),
       disabled: new Set(),
+      scales: new Map(),
       ...more,
     })
   }
@@ -333,6 +335,7 @@ it('enabling a module with a broken manifest keeps the wish and says what is bro
     supervisor,
     capabilities: () => ({ weaknesses: [] }) as never,
     setDisabled: (id, disabled) => wishes.push({ id, disabled }),
+    setScale() {},
     add: () => Promise.reject(new Error('not asked for')),
     remove: () => Promise.reject(new Error('not asked for')),
   })
@@ -352,6 +355,7 @@ describe('a removal', () => {
       supervisor: world.supervisor,
       capabilities: () => ({ weaknesses: [] }) as never,
       setDisabled() {},
+      setScale() {},
       add: () => Promise.reject(new Error('not asked for')),
       async remove() {
         world.apply([])
@@ -389,6 +393,7 @@ describe('a restart that is waited for', () => {
       supervisor,
       capabilities: () => ({ weaknesses: [] }) as never,
       setDisabled() {},
+      setScale() {},
       add: () => Promise.reject(new Error('not asked for')),
       remove: () => Promise.reject(new Error('not asked for')),
     })
@@ -404,6 +409,104 @@ describe('a restart that is waited for', () => {
     abort.abort()
     await expect(done).rejects.toMatchObject({ code: 'CLIENT_CLOSED' })
   })
+})
+
+describe('a scale that a user asked for', () => {
+  const scaling = (more: Partial<DesiredState> = {}) => {
+    const world = createWorld()
+    const scales = new Map<string, { readonly min: number; readonly max: number }>()
+    const apply = () =>
+      world.apply([{ ...a, scale: { min: 0, max: 1, targetInflight: 3 } }], { scales: new Map(scales), ...more })
+    apply()
+    const service = createModuleService({
+      supervisor: world.supervisor,
+      capabilities: () => ({ weaknesses: [] }) as never,
+      setDisabled() {},
+      setScale(id, scale) {
+        if (scale) scales.set(id, scale)
+        else scales.delete(id)
+        apply()
+      },
+      add: () => Promise.reject(new Error('not asked for')),
+      remove: () => Promise.reject(new Error('not asked for')),
+    })
+    return { ...world, service }
+  }
+  const soon = { wait: false, signal: new AbortController().signal }
+
+  it("wins over the manifest's, touches nothing else of it, and can be taken back", async () => {
+    const { effects, service, supervisor } = scaling()
+    const scaleOf = () => findModule(supervisor, 'a').state.definition.manifest.scale
+    expect(await service.scale('a', { min: 1, max: 4 }, soon)).toMatchObject({ id: 'a', scale: { min: 1, max: 4 } })
+    expect(scaleOf()).toEqual({ min: 1, max: 4, targetInflight: 3 })
+    expect(service.list()).toMatchObject([{ scale: { min: 1, max: 4 } }])
+    expect(await service.scale('a', undefined, soon)).toMatchObject({ scale: { min: 0, max: 1 } })
+    expect(scaleOf()).toEqual({ min: 0, max: 1, targetInflight: 3 })
+    expect(effects.count('prepare')).toBe(1)
+    await expect(service.scale('b', { min: 0, max: 1 }, soon)).rejects.toMatchObject({ code: 'MODULE_NOT_FOUND' })
+  })
+
+  it('restarts nothing that runs', async () => {
+    const { effects, running, service, state } = scaling()
+    await running({ ...a, scale: { min: 0, max: 1, targetInflight: 3 } })
+    await service.scale('a', { min: 1, max: 1 }, { ...soon, wait: true })
+    expect([state('a'), effects.count('start'), effects.count('stop')]).toEqual([['ready'], 1, 0])
+  })
+
+  it('that is waited for is answered when that many are up', async () => {
+    const { effects, service, succeed } = scaling()
+    await succeed('prepare')
+    const scaled = service.scale('a', { min: 1, max: 1 }, { ...soon, wait: true })
+    let over = false
+    scaled.then(() => {
+      over = true
+    })
+    await settled()
+    expect(over).toBe(false)
+    effects.open('start').resolve({ id: 'a#1', endpoint: { kind: 'unix', path: '/nowhere' }, gpus: [] })
+    await settled()
+    expect(over).toBe(false)
+    effects.open('answer').resolve({ state: 'idle', models: [] })
+    expect((await scaled).replicas).toHaveLength(1)
+  })
+
+  it('that is waited for and can not be had is answered with what failed', async () => {
+    const { effects, service, succeed } = scaling()
+    await succeed('prepare')
+    const scaled = service.scale('a', { min: 1, max: 1 }, { ...soon, wait: true })
+    effects.open('start').reject(new BerthError('GPU_UNAVAILABLE', 'none is free'))
+    await expect(scaled).rejects.toMatchObject({ code: 'GPU_UNAVAILABLE' })
+  })
+
+  it('of a disabled module waits for nothing', async () => {
+    const { service } = scaling({ disabled: new Set(['a']) })
+    expect(await service.scale('a', { min: 1, max: 1 }, { ...soon, wait: true })).toMatchObject({ scale: { min: 1 } })
+  })
+
+  it('of a module that can not be read is kept and shown', async () => {
+    const { apply, service } = scaling()
+    const error = new BerthError('MANIFEST_INVALID', 'unknown key')
+    apply([], {
+      modules: [{ id: 'c', source: '/modules/c', format: 'service', error }] as unknown as DesiredState['modules'],
+      scales: new Map([['c', { min: 2, max: 2 }]]),
+    })
+    expect(service.get('c')).toMatchObject({ state: 'failed', scale: { min: 2, max: 2 } })
+  })
+})
+
+it('a plan tells what would be done, with its cause, and does nothing', async () => {
+  const { apply, effects, observed, stopped, supervisor, world } = createWorld()
+  apply([a])
+  world.listed = [observed(a, 3), observed(b, 1)]
+  expect((await supervisor.plan()).map(planStepView)).toEqual([
+    { action: 'adopt', module: 'a', replica: 'a-0', cause: 'a-0 was running already' },
+    { action: 'remove', module: 'b', replica: 'b-0', cause: 'there is no module b any more' },
+  ])
+  expect([stopped, effects.count('answer'), supervisor.records.get('a')?.writer?.state.replicas.size]).toEqual([
+    [],
+    0,
+    0,
+  ])
 })
 
 describe('a model that is asked for', () => {

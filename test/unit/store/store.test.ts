@@ -72,6 +72,27 @@ describe('what survives a restart', () => {
     expect(reopened(store, folder).disabled.list()).toEqual(new Set(['b']))
   })
 
+  test('scales, until they are taken back', () => {
+    const folder = tempFolder()
+    const store = open(folder)
+    store.scales.set('a', { min: 1, max: 4 })
+    store.scales.set('b', { min: 0, max: 0 })
+    store.scales.set('b', { min: 2, max: 2 })
+    store.scales.set('a', undefined)
+    expect([...reopened(store, folder).scales.list()]).toEqual([['b', { min: 2, max: 2 }]])
+  })
+
+  test('what a Berth of an earlier version has written', () => {
+    const folder = tempFolder()
+    open(folder).close()
+    const db = new DatabaseSync(join(folder, 'berth.db'))
+    db.exec(`DROP TABLE scales; PRAGMA user_version = 2; INSERT INTO disabled (id) VALUES ('a')`)
+    db.close()
+    const store = open(folder)
+    store.scales.set('a', { min: 1, max: 1 })
+    expect([store.disabled.list(), store.scales.list().size]).toEqual([new Set(['a']), 1])
+  })
+
   test('keys, by their hash', () => {
     const folder = tempFolder()
     const store = open(folder)
