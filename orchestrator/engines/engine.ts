@@ -58,6 +58,8 @@ export interface EngineCapabilities {
   /** `network: none` is enforced. */
   readonly networkPolicy: boolean
   readonly gpus: readonly GpuDevice[]
+  /** Main memory of the machine that runs the workloads, bytes; Infinity: not known. */
+  readonly memoryBytes: number
   /** Version and address of the engine, for people. */
   readonly description: string
   /** What takes points off a module's security score on this engine, beyond what its own manifest does. */

@@ -10,7 +10,7 @@ export interface WorkloadSpec {
   readonly replica: string
   /** Grows with every start of a replica id; never two live generations of one. */
   readonly generation: number
-  /** Changes when anything below changes, generation and token left out. */
+  /** Changes when anything below changes, generation, token and devices left out. */
   readonly specHash: string
   readonly base: ModuleBase
   /** Folder with the module's files on this machine; absent for protocol images. */
@@ -25,6 +25,8 @@ export interface WorkloadSpec {
   readonly env: Readonly<Record<string, string>>
   readonly limits: { readonly cpus?: number; readonly memoryBytes?: number; readonly pids: number }
   readonly gpu?: GpuRequest
+  /** Ids of the GPUs that this start was given; empty: it runs on the CPU. */
+  readonly devices: readonly string[]
   readonly network: 'none' | 'egress'
   readonly installTimeoutMs: number
 }

@@ -1,7 +1,9 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { systemClock } from '../domain/clock.ts'
 import { BerthError } from '../domain/errors.ts'
-import type { Engine, Workload } from '../engines/engine.ts'
+import type { GpuRequest } from '../domain/manifest.ts'
+import type { Engine, GpuDevice, Workload } from '../engines/engine.ts'
+import { alikeDevices } from '../engines/gpu-devices.ts'
 import type { RunnerClient, RunnerHealth } from '../runner/client.ts'
 import { createRunnerClient } from '../runner/client.ts'
 import type { LoadedModels } from '../store/store.ts'
@@ -44,7 +46,7 @@ export function engineEffects(options: EngineEffectsOptions): Effects {
 
     async prepare(definition, signal, onProgress) {
       await options.ready()
-      const spec = workloadSpec(instance, definition, { id: `${definition.manifest.id}-0`, generation: 0 })
+      const spec = workloadSpec(instance, definition, { id: `${definition.manifest.id}-0`, generation: 0 }, [])
       const { installMs } = definition.manifest.timeouts
       const limit = limited(signal, installMs, () => installTimeout(definition.manifest.id, installMs))
       const { environment } = await limit.race(engine.prepare(spec, limit.signal, onProgress))
@@ -53,7 +55,8 @@ export function engineEffects(options: EngineEffectsOptions): Effects {
 
     async start(definition, replica, signal) {
       await options.ready()
-      return engine.start(workloadSpec(instance, definition, replica), signal)
+      const devices = firstDevices(engine.capabilities.gpus, definition.manifest.gpu)
+      return engine.start(workloadSpec(instance, definition, replica, devices), signal)
     },
 
     connect(definition, replica, workload) {
@@ -122,6 +125,13 @@ export function engineEffects(options: EngineEffectsOptions): Effects {
       }
     },
   }
+}
+
+/** The first that are there; the CPU where there are too few, which preparing has refused unless it is optional. */
+function firstDevices(devices: readonly GpuDevice[], request: GpuRequest | undefined): readonly string[] {
+  const count = request?.count ?? 0
+  const alike = alikeDevices(devices).map(({ id }) => id)
+  return count <= alike.length ? alike.slice(0, count) : []
 }
 
 async function findWorkload(engine: Engine, replica: string, generation: number): Promise<string | undefined> {

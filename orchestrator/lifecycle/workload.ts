@@ -36,13 +36,19 @@ export function defineModule(
   return { manifest, models, specHash: hash }
 }
 
-export function workloadSpec(instance: Instance, definition: ModuleDefinition, replica: ReplicaRef): WorkloadSpec {
+export function workloadSpec(
+  instance: Instance,
+  definition: ModuleDefinition,
+  replica: ReplicaRef,
+  devices: readonly string[],
+): WorkloadSpec {
   return {
     ...content(instance, definition.manifest, definition.models),
     replica: replica.id,
     generation: replica.generation,
     specHash: definition.specHash,
     token: workloadToken(instance, replica),
+    devices,
   }
 }
 
@@ -57,7 +63,7 @@ function content(
   instance: Instance,
   manifest: ModuleManifest,
   models: ReadonlyMap<string, ModelDefinition>,
-): Omit<WorkloadSpec, 'replica' | 'generation' | 'specHash' | 'token'> {
+): Omit<WorkloadSpec, 'replica' | 'generation' | 'specHash' | 'token' | 'devices'> {
   const { resources, timeouts } = manifest
   return {
     instance: instance.id,

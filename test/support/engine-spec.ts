@@ -49,6 +49,7 @@ export function engineSpec(instance: string, overrides: SpecOverrides = {}): Wor
     },
     env: {},
     limits: { pids: 256 },
+    devices: [],
     network: 'none' as const,
     installTimeoutMs: 300_000,
     ...rest,

@@ -113,6 +113,7 @@ export class MemoryEngine implements Engine {
       images: true,
       networkPolicy: true,
       gpus: [],
+      memoryBytes: Number.POSITIVE_INFINITY,
       description: 'memory',
       weaknesses: [],
       ...options.capabilities,
@@ -199,7 +200,7 @@ export class MemoryEngine implements Engine {
       generation: workload.spec.generation,
       specHash: workload.spec.specHash,
       state: workload.exit === undefined ? 'running' : 'exited',
-      gpus: [],
+      gpus: workload.spec.devices,
       ...(workload.exit === undefined ? { endpoint: workload.runner.endpoint } : { exit: workload.exit }),
     }))
   }
@@ -298,7 +299,7 @@ function environmentOf(spec: WorkloadSpec): string | undefined {
 }
 
 function view(workload: MemoryWorkload): Workload {
-  return { id: workload.id, endpoint: workload.runner.endpoint, gpus: [] }
+  return { id: workload.id, endpoint: workload.runner.endpoint, gpus: workload.spec.devices }
 }
 
 function count(counts: Map<string, number>, key: string): void {

@@ -1,6 +1,4 @@
-import { BerthError } from '../../domain/errors.ts'
 import type { EngineCapabilities, GpuDevice, Weakness } from '../engine.ts'
-import type { WorkloadSpec } from '../workload-spec.ts'
 import type { Daemon, DaemonInfo } from './daemon.ts'
 import type { Reach } from './reach.ts'
 
@@ -18,6 +16,7 @@ export function dockerCapabilities(
     images: true,
     networkPolicy: reach.kind !== 'publish',
     gpus,
+    memoryBytes: Number(info.MemTotal) || Number.POSITIVE_INFINITY,
     description: `Docker ${engine} (API ${api}) at ${daemon.address}`,
     weaknesses: [...ofReach(daemon, reach), ...ofDaemon(info, engine), sharedCaches],
   }
@@ -77,27 +76,4 @@ function resolvesOutside(engine: string): boolean {
   if (major === 25) return minor === 0 && patch < 5
   if (major === 23) return minor === 0 && patch < 11
   return true
-}
-
-/**
- * The devices for a workload: the first ones, where there are enough. None where there is no GPU at all, or too few for
- * an optional request; throws GPU_UNAVAILABLE where there are some, and too few.
- */
-export function chooseGpus(spec: WorkloadSpec, devices: readonly GpuDevice[]): readonly GpuDevice[] {
-  const count = spec.gpu?.count ?? 0
-  const [first] = devices
-  if (count === 0 || first === undefined) return []
-  // Of one kind: a workload can't use NVIDIA's and AMD's at once.
-  const alike = devices.filter(({ kind, via }) => kind === first.kind && via === first.via)
-  if (count <= alike.length) return alike.slice(0, count)
-  if (spec.gpu?.optional === true) return []
-  throw new BerthError(
-    'GPU_UNAVAILABLE',
-    `Module ${spec.module} asks for ${count} GPUs, and Docker has ${alike.length}`,
-    {
-      module: spec.module,
-      field: 'gpu',
-      remedy: 'ask for fewer, or set `gpu: optional` to run on the CPU',
-    },
-  )
 }

@@ -1,5 +1,4 @@
 import { existsSync } from 'node:fs'
-import type { InstallOrder } from '../../../module-runner/protocol.ts'
 import { BerthError } from '../../domain/errors.ts'
 import type {
   Engine,
@@ -14,11 +13,11 @@ import type {
   WorkloadEvent,
 } from '../engine.ts'
 import { environmentKey, indexOptions } from '../environment-key.ts'
+import { environmentGpu, givenDevices } from '../gpu-devices.ts'
 import { labels } from '../labels.ts'
 import type { ProbeResult } from '../select.ts'
 import type { WorkloadSpec } from '../workload-spec.ts'
 import { moduleContext } from './build-context.ts'
-import { chooseGpus } from './capabilities.ts'
 import { connectionFrom } from './connection.ts'
 import { Daemon } from './daemon.ts'
 import { isRefusal } from './daemon-error.ts'
@@ -73,6 +72,7 @@ const nothingKnown: EngineCapabilities = {
   images: true,
   networkPolicy: true,
   gpus: [],
+  memoryBytes: Number.POSITIVE_INFINITY,
   description: 'Docker, not connected',
   weaknesses: [],
 }
@@ -129,7 +129,8 @@ class Controller implements DockerEngine {
     return this.#guard(async () => {
       const parts = (await this.#remembered(spec, signal)) ?? (await this.#prepare(spec, signal, () => undefined)).parts
       try {
-        return await this.#session.workloads.start(spec, parts, signal)
+        const gpus = givenDevices(spec, this.capabilities.gpus)
+        return await this.#session.workloads.start(spec, { ...parts, gpus }, signal)
       } catch (error) {
         // What it was made of may be gone: it is looked for anew the next time.
         this.#prepared.delete(spec.specHash)
@@ -189,8 +190,8 @@ class Controller implements DockerEngine {
   ): Promise<{ readonly prepared: Prepared; readonly parts: PreparedParts }> {
     signal.throwIfAborted()
     const session = this.#session
-    const gpus = chooseGpus(spec, this.capabilities.gpus)
-    if (gpus.length === 0 && spec.gpu !== undefined && !spec.gpu.optional) {
+    const gpu = environmentGpu(spec, this.capabilities.gpus)
+    if (gpu === 'NO_GPU' && spec.gpu !== undefined && !spec.gpu.optional) {
       this.#options.logger?.('warn', `module ${spec.module} asks for a GPU, Docker has none: it runs on the CPU`)
     }
     // All at once, and the network too: the start then finds it there.
@@ -200,7 +201,7 @@ class Controller implements DockerEngine {
       session.networks.ofModule(spec.module, spec.network, signal),
     ])
     const cached = base.cached && runner?.cached !== false
-    const parts = { imageId: base.image.id, gpus }
+    const parts = { imageId: base.image.id }
     if (runner === undefined) {
       const imageUser = await session.users.of(base.image, signal)
       return this.#remember(spec, { cached }, { ...parts, imageUser })
@@ -208,7 +209,6 @@ class Controller implements DockerEngine {
     const withRunner = { ...parts, runnerVolume: runner.name }
     if (spec.requirements.empty && spec.python === undefined) return this.#remember(spec, { cached }, withRunner)
 
-    const gpu: InstallOrder['gpu'] = gpus[0] === undefined ? 'NO_GPU' : gpus[0].kind === 'amd' ? 'AMD' : 'NVIDIA'
     const key = environmentKey({
       requirements: spec.requirements.hash,
       base: base.image.id,

@@ -23,8 +23,11 @@ export interface WorkloadsOptions {
   readonly host: HostFacts
 }
 
-/** What was prepared for a workload; the network is found at the start. */
-export type PreparedParts = Omit<WorkloadParts, 'networkId' | 'publishAt'>
+/** What was prepared for a workload. */
+export type PreparedParts = Omit<WorkloadParts, 'networkId' | 'publishAt' | 'gpus'>
+
+/** With the devices of this start; the network is found then. */
+export type StartParts = Omit<WorkloadParts, 'networkId' | 'publishAt'>
 
 /** A grace may be without end. */
 const longestTimer = 2_147_483_647
@@ -40,7 +43,7 @@ export class Workloads {
     this.#observer = new Observer(options)
   }
 
-  async start(spec: WorkloadSpec, parts: PreparedParts, signal: AbortSignal): Promise<Workload> {
+  async start(spec: WorkloadSpec, parts: StartParts, signal: AbortSignal): Promise<Workload> {
     const before = this.#starting.get(spec.replica)
     const mine = (async () => {
       await before?.catch(() => undefined)
@@ -57,7 +60,7 @@ export class Workloads {
     }
   }
 
-  async #start(spec: WorkloadSpec, parts: PreparedParts, signal: AbortSignal): Promise<Workload> {
+  async #start(spec: WorkloadSpec, parts: StartParts, signal: AbortSignal): Promise<Workload> {
     for (let attempt = 1; ; attempt += 1) {
       signal.throwIfAborted()
       try {
@@ -79,7 +82,7 @@ export class Workloads {
     }
   }
 
-  async #startNew(spec: WorkloadSpec, parts: PreparedParts, signal: AbortSignal): Promise<Workload> {
+  async #startNew(spec: WorkloadSpec, parts: StartParts, signal: AbortSignal): Promise<Workload> {
     const { daemon, networks, reach, host, instance } = this.#options
     const networkId = await networks.ofModule(spec.module, spec.network, signal)
     const all = { ...parts, networkId, ...(reach.kind === 'publish' ? { publishAt: reach.bind } : {}) }

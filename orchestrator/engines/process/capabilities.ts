@@ -1,5 +1,6 @@
+import { totalmem } from 'node:os'
 import { BerthError } from '../../domain/errors.ts'
-import type { GpuRequest, ModuleBase } from '../../domain/manifest.ts'
+import type { ModuleBase } from '../../domain/manifest.ts'
 import type { EngineCapabilities, GpuDevice } from '../engine.ts'
 
 /** What the embedded engine can do and what it can't, said once and in one place. */
@@ -10,6 +11,7 @@ export function processCapabilities(gpus: readonly GpuDevice[]): EngineCapabilit
     images: false,
     networkPolicy: false,
     gpus,
+    memoryBytes: machineMemory(),
     description: `embedded: child processes of this machine (${process.platform} ${process.arch}, Node ${process.versions.node})`,
     weaknesses: [
       {
@@ -40,29 +42,8 @@ export function assertSupported(module: string, base: ModuleBase): void {
   })
 }
 
-/**
- * The devices for a request: those with the fewest holders. None where there is no GPU at all, or too few for an optional
- * request; throws GPU_UNAVAILABLE where there are some, and too few.
- */
-export function chooseGpus(
-  module: string,
-  request: GpuRequest | undefined,
-  devices: readonly GpuDevice[],
-  holders: (id: string) => number,
-): readonly string[] {
-  if (request === undefined || request.count === 0) return []
-  if (request.count <= devices.length) {
-    const byHolders = [...devices].sort((a, b) => holders(a.id) - holders(b.id))
-    return byHolders.slice(0, request.count).map((device) => device.id)
-  }
-  if (request.optional || devices.length === 0) return []
-  throw new BerthError(
-    'GPU_UNAVAILABLE',
-    `Module ${module} asks for ${request.count} GPU(s), and this machine has ${devices.length}`,
-    {
-      module,
-      field: 'gpu',
-      remedy: 'set `gpu: optional` to run on the CPU, or check that nvidia-smi lists the device',
-    },
-  )
+/** Of a limit on this process's control group, where there is one below the machine's memory. */
+function machineMemory(): number {
+  const limit = process.constrainedMemory()
+  return limit > 0 ? Math.min(limit, totalmem()) : totalmem()
 }

@@ -16,9 +16,10 @@ import type {
   WorkloadExit,
 } from '../engine.ts'
 import { EventFeed } from '../event-feed.ts'
+import { givenDevices } from '../gpu-devices.ts'
 import { LogBuffer } from '../log-buffer.ts'
 import type { WorkloadSpec } from '../workload-spec.ts'
-import { assertSupported, chooseGpus, processCapabilities } from './capabilities.ts'
+import { assertSupported, processCapabilities } from './capabilities.ts'
 import { ChildGroup } from './child-group.ts'
 import { Environments } from './environments.ts'
 import { findGpus } from './gpus.ts'
@@ -218,7 +219,7 @@ class ProcessEngine implements Engine {
         remedy: 'restart the module: it is then prepared again',
       })
     }
-    const gpus = chooseGpus(spec.module, spec.gpu, this.#capabilities.gpus, (gpu) => this.#holders(gpu))
+    const gpus = givenDevices(spec, this.#capabilities.gpus).map(({ id }) => id)
     const data = moduleData(this.#host.paths, spec.module)
     await mkdir(join(data, 'home'), { recursive: true })
     const socket = socketPath(this.#runDirectory, spec.replica, spec.generation)
@@ -268,10 +269,6 @@ class ProcessEngine implements Engine {
     await running.group.end(graceMs)
     await running.ended
     if (this.#workloads.delete(running.id)) this.#events.emit({ kind: 'changed', id: running.id })
-  }
-
-  #holders(gpu: string): number {
-    return [...this.#workloads.values()].filter(({ exit, gpus }) => exit === undefined && gpus.includes(gpu)).length
   }
 
   #environmentsInUse(): ReadonlySet<string> {

@@ -3,8 +3,8 @@ import type { InstallOrder } from '../../../module-runner/protocol.ts'
 import { BerthError } from '../../domain/errors.ts'
 import type { GpuDevice, OnProgress, Prepared, PrepareProgress } from '../engine.ts'
 import { environmentKey, indexOptions } from '../environment-key.ts'
+import { environmentGpu } from '../gpu-devices.ts'
 import type { WorkloadSpec } from '../workload-spec.ts'
-import { chooseGpus } from './capabilities.ts'
 import type { Environments } from './environments.ts'
 import { installerVariables } from './host-environment.ts'
 import { runInstaller } from './installer.ts'
@@ -44,8 +44,7 @@ export class Provisioner {
   async plan(spec: WorkloadSpec): Promise<EnvironmentPlan | undefined> {
     const python = await this.python(spec.python)
     if (spec.requirements.empty && (spec.python === undefined || python !== undefined)) return undefined
-    const gpus = chooseGpus(spec.module, spec.gpu, this.#gpus(), () => 0)
-    const gpu = gpus.length > 0 ? 'NVIDIA' : 'NO_GPU'
+    const gpu = environmentGpu(spec, this.#gpus())
     const key = environmentKey({
       requirements: spec.requirements.hash,
       base: `host ${python?.identity ?? 'python by uv'}`,

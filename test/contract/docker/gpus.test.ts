@@ -17,8 +17,9 @@ describe.skipIf(!dockerAvailable)('a GPU', () => {
 
   const look =
     "return { files: require('fs').readdirSync('/dev').filter((name) => /^nvidia\\d/.test(name)), env: process.env }"
-  const startWith = async (count: number, optional = false) => {
-    const workload = await harness.start({ gpu: { count, optional } })
+  const startWith = async (devices: readonly string[]) => {
+    const gpu = { count: devices.length, optional: false }
+    const workload = await harness.start({ gpu, devices })
     const seen = (await inside(workload.endpoint, look)) as { files: string[]; env: Record<string, string> }
     const listed = await harness.engine.list()
     await harness.engine.stop(workload.id, { graceMs: 0 })
@@ -30,37 +31,39 @@ describe.skipIf(!dockerAvailable)('a GPU', () => {
       { id: 'nvidia.com/gpu=0', kind: 'nvidia', via: 'cdi' },
       { id: 'nvidia.com/gpu=1', kind: 'nvidia', via: 'cdi' },
     ])
+    expect(harness.engine.capabilities.memoryBytes).toBeGreaterThan(0)
   })
 
-  it('is given to a module that asks, and seen inside', async () => {
-    const { workload, seen, listed } = await startWith(1)
-    expect(workload.gpus).toEqual(['nvidia.com/gpu=0'])
-    expect(listed).toMatchObject([{ gpus: ['nvidia.com/gpu=0'] }])
-    expect(seen.files).toEqual(['nvidia0'])
-    expect(seen.env).toMatchObject({ NVIDIA_VISIBLE_DEVICES: '0', CUDA_VISIBLE_DEVICES: '0' })
+  it('is the one that the start was given, seen inside and in listings', async () => {
+    const { workload, seen, listed } = await startWith(['nvidia.com/gpu=1'])
+    expect(workload.gpus).toEqual(['nvidia.com/gpu=1'])
+    expect(listed).toMatchObject([{ gpus: ['nvidia.com/gpu=1'] }])
+    expect(seen.files).toEqual(['nvidia1'])
+    expect(seen.env).toMatchObject({ NVIDIA_VISIBLE_DEVICES: '1', CUDA_VISIBLE_DEVICES: '0' })
   })
 
   it('is one of two, which count from 0 inside', async () => {
-    const { seen } = await startWith(2)
+    const { seen } = await startWith(['nvidia.com/gpu=0', 'nvidia.com/gpu=1'])
     expect(seen.files.sort()).toEqual(['nvidia0', 'nvidia1'])
     expect(seen.env).toMatchObject({ NVIDIA_VISIBLE_DEVICES: '0,1', CUDA_VISIBLE_DEVICES: '0,1' })
   })
 
-  it('is not given to a module that does not ask', async () => {
-    const { seen } = await startWith(0)
+  it('is not given to a start without devices', async () => {
+    const { seen } = await startWith([])
     expect(seen.files).toEqual([])
     expect(seen.env).toMatchObject({ NVIDIA_VISIBLE_DEVICES: 'void' })
     expect(seen.env).not.toHaveProperty('CUDA_VISIBLE_DEVICES')
   })
 
-  it('that is not there is an error, or the CPU for an optional request', async () => {
+  it('that is not there is an error, or no reason not to prepare an optional request', async () => {
     const spec = harness.spec({ gpu: { count: 3, optional: false } })
     await expect(harness.engine.prepare(spec, soon(), ignore)).rejects.toMatchObject({
       code: 'GPU_UNAVAILABLE',
-      details: { module: 'probe', field: 'gpu' },
+      details: { module: 'probe', field: 'gpu.count' },
     })
-    const { seen } = await startWith(3, true)
-    expect(seen.files).toEqual([])
+    await harness.engine.prepare(harness.spec({ gpu: { count: 3, optional: true } }), soon(), ignore)
+    const gone = harness.spec({ devices: ['nvidia.com/gpu=7'] })
+    await expect(harness.engine.start(gone, soon())).rejects.toMatchObject({ code: 'GPU_UNAVAILABLE' })
   })
 
   it('can be had by device request too', async () => {

@@ -30,7 +30,7 @@ describe('what a container is made of', () => {
 
   it('has a token of its own for each generation, which can be computed again', () => {
     const definition = defineModule(instance, testManifest(), new Map())
-    const spec = (generation: number) => workloadSpec(instance, definition, { id: 'mod-0', generation })
+    const spec = (generation: number) => workloadSpec(instance, definition, { id: 'mod-0', generation }, [])
     expect(spec(1).token).toBe(workloadToken(instance, { id: 'mod-0', generation: 1 }))
     expect(spec(1).token).not.toBe(spec(2).token)
     expect(spec(1).token).not.toBe(workloadToken({ id: 'two', secret: 'secret' }, { id: 'mod-0', generation: 1 }))

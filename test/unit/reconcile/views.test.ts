@@ -11,6 +11,7 @@ const capabilities: EngineCapabilities = {
   images: true,
   networkPolicy: true,
   gpus: [],
+  memoryBytes: Number.POSITIVE_INFINITY,
   description: 'test',
   weaknesses: [],
 }

@@ -1,12 +1,11 @@
 import { describe, expect, it } from 'vitest'
-import { chooseGpus, dockerCapabilities } from '../../../../orchestrator/engines/docker/capabilities.ts'
+import { dockerCapabilities } from '../../../../orchestrator/engines/docker/capabilities.ts'
 import { compareApi } from '../../../../orchestrator/engines/docker/daemon-version.ts'
 import { parseIgnore } from '../../../../orchestrator/engines/docker/dockerignore.ts'
 import { splitReference } from '../../../../orchestrator/engines/docker/images.ts'
 import { names } from '../../../../orchestrator/engines/docker/names.ts'
 import { containerIds } from '../../../../orchestrator/engines/docker/reach.ts'
 import { freeSubnets, parseRange, parseRoutes } from '../../../../orchestrator/engines/docker/subnets.ts'
-import { engineSpec } from '../../../support/engine-spec.ts'
 
 describe('subnets', () => {
   const range = (text: string) => parseRange(text) ?? { first: 0, last: 0 }
@@ -127,29 +126,15 @@ describe('capabilities', () => {
     expect(found.weaknesses.every(({ points }) => points > 0)).toBe(true)
   })
 
+  it('tell the memory of the machine that runs the modules', () => {
+    const join = { kind: 'join', container: 'c' } as const
+    expect(dockerCapabilities(daemon('28.1.0', '1.49'), { MemTotal: 8_000 }, join, []).memoryBytes).toBe(8_000)
+    expect(dockerCapabilities(daemon('28.1.0', '1.49'), {}, join, []).memoryBytes).toBe(Number.POSITIVE_INFINITY)
+  })
+
   it('compare API versions as numbers', () => {
     expect(compareApi('1.9', '1.41')).toBeLessThan(0)
     expect(compareApi('2.0', '1.41')).toBeGreaterThan(0)
     expect(compareApi('1.41', '1.41')).toBe(0)
-  })
-})
-
-describe('the choice of GPUs', () => {
-  const devices = [
-    { id: 'nvidia.com/gpu=0', kind: 'nvidia', via: 'cdi' },
-    { id: 'nvidia.com/gpu=1', kind: 'nvidia', via: 'cdi' },
-    { id: '/dev/dri/renderD128', kind: 'amd', via: 'device-file' },
-  ] as const
-  const asking = (count: number, optional = false) => engineSpec('i', { gpu: { count, optional } })
-
-  it('takes devices of one kind', () => {
-    expect(chooseGpus(asking(2), devices).map(({ id }) => id)).toEqual(['nvidia.com/gpu=0', 'nvidia.com/gpu=1'])
-    expect(() => chooseGpus(asking(3), devices)).toThrow(expect.objectContaining({ code: 'GPU_UNAVAILABLE' }))
-    expect(chooseGpus(asking(3, true), devices)).toEqual([])
-  })
-
-  it('is the CPU where there is no GPU, and where none was asked for', () => {
-    expect(chooseGpus(asking(1), [])).toEqual([])
-    expect(chooseGpus(engineSpec('i'), devices)).toEqual([])
   })
 })

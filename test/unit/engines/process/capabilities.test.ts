@@ -1,5 +1,6 @@
+import { totalmem } from 'node:os'
 import { describe, expect, it } from 'vitest'
-import { assertSupported, chooseGpus } from '../../../../orchestrator/engines/process/capabilities.ts'
+import { assertSupported, processCapabilities } from '../../../../orchestrator/engines/process/capabilities.ts'
 import { parseGpus } from '../../../../orchestrator/engines/process/gpus.ts'
 
 const devices = parseGpus('GPU-aaa, 81559\nGPU-bbb, [N/A]\n\nNo devices were found\n')
@@ -11,20 +12,12 @@ describe('GPUs of the machine', () => {
       { id: 'GPU-bbb', kind: 'nvidia', via: 'host' },
     ])
   })
+})
 
-  it('are given to those who ask, the least held first', () => {
-    const holders = (id: string): number => (id === 'GPU-aaa' ? 1 : 0)
-    expect(chooseGpus('m', undefined, devices, holders)).toEqual([])
-    expect(chooseGpus('m', { count: 1, optional: false }, devices, holders)).toEqual(['GPU-bbb'])
-    expect(chooseGpus('m', { count: 2, optional: false }, devices, holders)).toEqual(['GPU-bbb', 'GPU-aaa'])
-  })
-
-  it('are an error when there are too few, unless they are optional', () => {
-    expect(chooseGpus('m', { count: 3, optional: true }, devices, () => 0)).toEqual([])
-    expect(() => chooseGpus('m', { count: 3, optional: false }, devices, () => 0)).toThrow(
-      expect.objectContaining({ code: 'GPU_UNAVAILABLE', details: expect.objectContaining({ module: 'm' }) }),
-    )
-  })
+it('memory of the machine is what its modules may have at most', () => {
+  const { memoryBytes } = processCapabilities([])
+  expect(memoryBytes).toBeGreaterThan(0)
+  expect(memoryBytes).toBeLessThanOrEqual(totalmem())
 })
 
 describe('bases', () => {
