@@ -1,3 +1,4 @@
+import type { BerthError } from '../domain/errors.ts'
 import type { ProgressView } from '../domain/views.ts'
 import type { WorkloadSpec } from './workload-spec.ts'
 
@@ -30,7 +31,12 @@ export interface Engine {
   stop(id: string, options: { readonly graceMs: number }): Promise<void>
   /** Every workload of this instance, found by label: the truth. Ended ones included until they are stopped. */
   list(): Promise<readonly ObservedWorkload[]>
-  /** Hints that something changed; `list` tells what. Ends when the signal aborts. */
+  /**
+   * The containers that somebody else runs and whose labels say that they speak the runner protocol, ended ones included.
+   * They are only looked at: nothing here starts, stops or changes one. Absent where there can be none.
+   */
+  discover?(): Promise<readonly ForeignWorkload[]>
+  /** Hints that something changed; `list` and `discover` tell what. Ends when the signal aborts. */
   watch(signal: AbortSignal): AsyncIterable<WorkloadEvent>
   /** Lines of the workload's output, oldest first. With `follow`, ends when the workload does or the signal aborts. */
   logs(id: string, options: LogOptions): AsyncIterable<LogLine>
@@ -133,6 +139,27 @@ export interface ObservedWorkload {
   readonly gpus: readonly string[]
   /** Once it has ended. */
   readonly exit?: WorkloadExit
+}
+
+/** A container of somebody else, as module-formats "4. Image modules" has it. */
+export interface ForeignWorkload {
+  readonly id: string
+  /** What `docker inspect` takes. A new container may have the name of one that is gone. */
+  readonly container: string
+  /** Who runs it, for people: `compose service shop/prices`. Absent where nobody in particular does. */
+  readonly group?: string
+  readonly image: string
+  /** Its own and those of its image. */
+  readonly labels: Readonly<Record<string, string>>
+  /** Milliseconds since the epoch; a new start of the same container changes nothing about it. */
+  readonly createdMs: number
+  readonly state: ObservedWorkload['state']
+  /** While it runs and can be reached. */
+  readonly endpoint?: Endpoint
+  /** Why one that runs can't be reached, and what to do about it. */
+  readonly problem?: BerthError
+  /** What its runner asks for (BERTH_TOKEN). */
+  readonly token?: string
 }
 
 export interface WorkloadExit {

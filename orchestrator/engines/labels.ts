@@ -9,6 +9,8 @@ export const labels = {
   role: 'dev.berth.role',
   /** On images and on containers that somebody else runs: the version of the runner protocol. */
   protocol: 'dev.berth.protocol',
+  /** On a container that somebody else runs: the instance that may use it; any where it is absent. */
+  for: 'dev.berth.for',
   environment: 'dev.berth.environment',
   /** Ids of the devices that a workload was given, separated by commas. */
   gpus: 'dev.berth.gpus',

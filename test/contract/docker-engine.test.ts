@@ -3,6 +3,7 @@ import { createDockerEngine, type DockerEngine } from '../../orchestrator/engine
 import { dockerAvailable } from '../support/docker.ts'
 import { docker, removeInstances, testInstance } from '../support/docker-cleanup.ts'
 import { engineSpec } from '../support/engine-spec.ts'
+import { runForeign } from '../support/foreign.ts'
 import { type EngineHarness, engineContract } from './engine.ts'
 
 if (dockerAvailable) engineContract('docker', makeHarness)
@@ -12,6 +13,7 @@ else describe('docker engine', () => it.skip('needs a Docker daemon'))
 async function makeHarness(): Promise<EngineHarness> {
   const instances: string[] = []
   const opened: DockerEngine[] = []
+  const foreign: string[] = []
   const connect = async (instance: string): Promise<DockerEngine> => {
     const engine = createDockerEngine({ instance, repositoryRoot: process.cwd(), env: process.env })
     opened.push(engine)
@@ -41,7 +43,16 @@ async function makeHarness(): Promise<EngineHarness> {
     async kill(id, signal) {
       await docker('kill', '--signal', signal, id)
     },
+    async runForeign({ labels, token }) {
+      const id = await runForeign({ labels: { ...labels, 'dev.berth.test': '1' }, token })
+      foreign.push(id)
+      return id
+    },
+    async endForeign(id, how) {
+      await (how === 'ended' ? docker('kill', id) : docker('rm', '--force', id))
+    },
     async dispose() {
+      if (foreign.length > 0) await docker('rm', '--force', ...foreign)
       await Promise.all(opened.map((each) => each.close()))
       await removeInstances((each) => instances.includes(each))
     },

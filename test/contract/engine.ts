@@ -23,6 +23,13 @@ export interface EngineHarness {
   otherInstance(): Promise<Pick<EngineHarness, 'engine' | 'spec'>>
   /** Signals the workload's first process from outside, past the engine. */
   kill(id: string, signal: 'SIGTERM' | 'SIGKILL'): Promise<void>
+  /**
+   * Somebody else's container that speaks the runner protocol, with these labels beside the protocol's; answers its id.
+   * Absent where the engine has no such thing.
+   */
+  runForeign?(wanted: { readonly labels: Readonly<Record<string, string>>; readonly token: string }): Promise<string>
+  /** Ends it, or removes it. */
+  endForeign?(id: string, how: 'ended' | 'removed'): Promise<void>
   /** Removes everything that the harness made. */
   dispose(): Promise<void>
 }
@@ -430,6 +437,70 @@ export function engineContract(name: string, makeHarness: () => Promise<EngineHa
         await vi.waitFor(() => expect(events.seen[0]).toEqual({ kind: 'resync' }), patience)
         controller.abort()
         await events.ended
+      })
+    })
+
+    describe('a container that somebody else runs', () => {
+      const manifest = '{"id":"theirs","models":["theirs"]}'
+
+      it('is found where the engine has such a thing, and only there', () => {
+        expect(harness.engine.discover === undefined).toBe(harness.runForeign === undefined)
+      })
+
+      it('is seen as long as it is there, with its labels, its address and its token', async () => {
+        const { runForeign, endForeign, engine } = harness
+        if (runForeign === undefined || endForeign === undefined) return
+        const find = async (id: string) => (await engine.discover?.())?.find((each) => each.id === id)
+        const watching = new AbortController()
+        const events = watch(engine, watching.signal)
+        await vi.waitFor(() => expect(events.seen).toContainEqual({ kind: 'resync' }), patience)
+
+        const labels = { 'dev.berth.module': manifest, 'dev.berth.for': harness.spec().instance }
+        const id = await runForeign({ labels, token: 'their token' })
+        await vi.waitFor(() => expect(events.seen).toContainEqual({ kind: 'changed', id }), patience)
+        const found = await find(id)
+        expect(found).toMatchObject({
+          labels: { 'dev.berth.protocol': '1', 'dev.berth.module': manifest },
+          state: 'running',
+          token: 'their token',
+          container: expect.stringMatching(/./),
+          createdMs: expect.toSatisfy((at: number) => Math.abs(at - Date.now()) < 600_000),
+        })
+        if (found?.endpoint === undefined) throw new Error('a foreign container that runs has no endpoint')
+        const { endpoint } = found
+        await vi.waitFor(async () => expect(await health(endpoint)).toMatchObject({ protocol: 1 }), patience)
+
+        // It is nobody's workload, and no call of the port touches it.
+        expect(await observed(id)).toBeUndefined()
+        await engine.stop(id, { graceMs: 0 })
+        expect(await find(id)).toMatchObject({ state: 'running' })
+
+        events.seen.length = 0
+        await endForeign(id, 'ended')
+        await vi.waitFor(async () => expect(await find(id)).toMatchObject({ state: 'exited' }), patience)
+        expect((await find(id))?.endpoint).toBeUndefined()
+        await vi.waitFor(() => expect(events.seen).toContainEqual({ kind: 'changed', id }), patience)
+        await endForeign(id, 'removed')
+        await vi.waitFor(async () => expect(await find(id)).toBeUndefined(), patience)
+        watching.abort()
+        await events.ended
+      })
+
+      it('that is meant for another instance is not seen', async () => {
+        const { runForeign, endForeign } = harness
+        if (runForeign === undefined || endForeign === undefined) return
+        const other = await harness.otherInstance()
+        const labels = { 'dev.berth.module': manifest, 'dev.berth.for': other.spec().instance }
+        const id = await runForeign({ labels, token: 'x' })
+        expect((await other.engine.discover?.())?.map((each) => each.id)).toContain(id)
+        expect((await harness.engine.discover?.())?.map((each) => each.id)).not.toContain(id)
+        await endForeign(id, 'removed')
+      })
+
+      it('is none that an engine has started itself', async () => {
+        if (harness.engine.discover === undefined) return
+        const { workload } = await run()
+        expect((await harness.engine.discover()).map((each) => each.id)).not.toContain(workload.id)
       })
     })
 

@@ -36,6 +36,9 @@ async function makeHarness(): Promise<EngineHarness> {
       return { engine: await connect(other), spec: (overrides) => engineSpec(other, overrides) }
     },
     kill: (id, signal) => world.end(id, signal === 'SIGTERM' ? { code: 0 } : { signal }),
+    runForeign: ({ labels, token }) =>
+      world.runForeign({ container: 'theirs', labels: { 'dev.berth.protocol': '1', ...labels }, token }),
+    endForeign: (id, how) => (how === 'ended' ? world.endForeign(id) : world.removeForeign(id)),
     dispose: () => world.dispose(),
   }
 }

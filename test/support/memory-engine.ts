@@ -8,6 +8,7 @@ import type {
   EngineCapabilities,
   EnvironmentInfo,
   EnvironmentStore,
+  ForeignWorkload,
   LogLine,
   LogOptions,
   ObservedWorkload,
@@ -20,6 +21,7 @@ import type {
 } from '../../orchestrator/engines/engine.ts'
 import { environmentKey } from '../../orchestrator/engines/environment-key.ts'
 import { EventFeed } from '../../orchestrator/engines/event-feed.ts'
+import { labels } from '../../orchestrator/engines/labels.ts'
 import { LogBuffer } from '../../orchestrator/engines/log-buffer.ts'
 import { SharedWork, untilAborted } from '../../orchestrator/engines/shared-work.ts'
 import type { WorkloadSpec } from '../../orchestrator/engines/workload-spec.ts'
@@ -49,8 +51,20 @@ interface MemoryWorkload {
   exit: WorkloadExit | undefined
 }
 
+/** A container of somebody else: `labels` as compose would set them, `runner` as in a ModuleScript. */
+export interface ForeignScript {
+  readonly container: string
+  readonly labels: Readonly<Record<string, string>>
+  readonly token?: string
+  readonly group?: string
+  readonly createdMs?: number
+  readonly runner?: RunnerScript
+}
+
 export class MemoryWorld {
   readonly workloads = new Map<string, MemoryWorkload>()
+  /** By id, each with its runner while it runs. */
+  readonly foreign = new Map<string, { readonly seen: ForeignWorkload; readonly runner: FakeRunner }>()
   readonly environments = new Map<string, EnvironmentInfo>()
   readonly events = new EventFeed()
   /** How often each module was installed and started, by module. */
@@ -62,6 +76,7 @@ export class MemoryWorld {
   unreachable = false
   #folder: Promise<string> | undefined
   #sockets = 0
+  #foreigners = 0
 
   constructor(script: (spec: WorkloadSpec) => ModuleScript = () => ({})) {
     this.script = script
@@ -71,6 +86,36 @@ export class MemoryWorld {
     this.#folder ??= mkdtemp(join(tmpdir(), 'berth-memory-'))
     this.#sockets += 1
     return join(await this.#folder, `${this.#sockets}.sock`)
+  }
+
+  /** Somebody else starts a container; answers its id. */
+  async runForeign(wanted: ForeignScript): Promise<string> {
+    this.#foreigners += 1
+    const id = `foreign-${this.#foreigners}`
+    const { container, labels, token, group, createdMs = Date.now(), runner: script = {} } = wanted
+    const own = token === undefined ? {} : { token }
+    const runner = await FakeRunner.listen({ socket: await this.newSocket(), script, ...own })
+    const { endpoint } = runner
+    const seen = { id, container, image: 'memory', labels, createdMs, state: 'running', endpoint, ...own } as const
+    this.foreign.set(id, { seen: { ...seen, ...(group === undefined ? {} : { group }) }, runner })
+    this.events.emit({ kind: 'changed', id })
+    return id
+  }
+
+  /** Its process ends; it is listed until it is removed. */
+  async endForeign(id: string): Promise<void> {
+    const found = this.foreign.get(id)
+    if (found === undefined) return
+    const { endpoint: _, ...rest } = found.seen
+    this.foreign.set(id, { ...found, seen: { ...rest, state: 'exited' } })
+    await found.runner.crash()
+    this.events.emit({ kind: 'changed', id })
+  }
+
+  async removeForeign(id: string): Promise<void> {
+    await this.endForeign(id)
+    this.foreign.delete(id)
+    this.events.emit({ kind: 'changed', id })
   }
 
   /** The process of a workload ends, whoever wanted it. */
@@ -85,6 +130,7 @@ export class MemoryWorld {
 
   async dispose(): Promise<void> {
     for (const id of this.workloads.keys()) await this.end(id, { signal: 'SIGKILL' })
+    for (const id of this.foreign.keys()) await this.endForeign(id)
     if (this.#folder !== undefined) await rm(await this.#folder, { recursive: true, force: true })
   }
 }
@@ -203,6 +249,12 @@ export class MemoryEngine implements Engine {
       gpus: workload.spec.devices,
       ...(workload.exit === undefined ? { endpoint: workload.runner.endpoint } : { exit: workload.exit }),
     }))
+  }
+
+  async discover(): Promise<readonly ForeignWorkload[]> {
+    await this.ping(AbortSignal.timeout(1_000))
+    const meant = ({ seen }: { readonly seen: ForeignWorkload }) => seen.labels[labels.for] ?? this.#instance
+    return [...this.world.foreign.values()].filter((each) => meant(each) === this.#instance).map(({ seen }) => seen)
   }
 
   watch(signal: AbortSignal): AsyncIterable<WorkloadEvent> {

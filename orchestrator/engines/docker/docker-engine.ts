@@ -4,6 +4,7 @@ import type {
   Engine,
   EngineCapabilities,
   EnvironmentStore,
+  ForeignWorkload,
   LogLine,
   LogOptions,
   ObservedWorkload,
@@ -145,6 +146,10 @@ class Controller implements DockerEngine {
 
   list(): Promise<readonly ObservedWorkload[]> {
     return this.#guard(() => this.#session.workloads.list())
+  }
+
+  discover(): Promise<readonly ForeignWorkload[]> {
+    return this.#guard(() => this.#session.foreign.list())
   }
 
   async *watch(signal: AbortSignal): AsyncIterable<WorkloadEvent> {

@@ -5,6 +5,7 @@ import { dockerCapabilities } from './capabilities.ts'
 import { connectionFrom } from './connection.ts'
 import { Daemon } from './daemon.ts'
 import { Environments } from './environments.ts'
+import { ForeignContainers } from './foreign.ts'
 import { findGpus } from './gpus.ts'
 import { ImageUsers } from './image-user.ts'
 import { Images } from './images.ts'
@@ -28,6 +29,7 @@ export interface Session {
   readonly networks: Networks
   readonly environments: Environments
   readonly workloads: Workloads
+  readonly foreign: ForeignContainers
   forget(module: string, options: { readonly data: boolean }): Promise<void>
   removeInstalls(): Promise<readonly string[]>
   close(): Promise<void>
@@ -74,6 +76,7 @@ export async function openSession(options: DockerEngineOptions, signal: AbortSig
       networks,
       environments,
       workloads,
+      foreign: new ForeignContainers({ daemon, instance, reach }),
       async forget(module, { data }) {
         await networks.forget(module)
         if (!data) return

@@ -2,6 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { WorkloadEvent } from '../engine.ts'
 import { labels } from '../labels.ts'
 import type { Daemon } from './daemon.ts'
+import { isForeign } from './foreign.ts'
 import { jsonLines } from './json-lines.ts'
 
 /** Hints from the daemon's event stream. It may break, and it may die without a word: then everything may have changed. */
@@ -26,7 +27,7 @@ export async function* watchWorkloads(options: WatchOptions, signal: AbortSignal
     signal.addEventListener('abort', onAbort, { once: true })
     let timer = setTimeout(() => round.abort(), options.silenceMs)
     try {
-      const stream = await options.daemon.events(filters(options.instance), round.signal)
+      const stream = await options.daemon.events({ type: ['container'], event: interesting }, round.signal)
       told = true
       pauseMs = 250
       yield { kind: 'resync' }
@@ -34,6 +35,7 @@ export async function* watchWorkloads(options: WatchOptions, signal: AbortSignal
         clearTimeout(timer)
         timer = setTimeout(() => round.abort(), options.silenceMs)
         if (signal.aborted) return
+        if (!concerns(event, options.instance)) continue
         const id = idOf(event)
         yield id === undefined ? { kind: 'resync' } : { kind: 'changed', id }
       }
@@ -57,12 +59,12 @@ export async function* watchWorkloads(options: WatchOptions, signal: AbortSignal
   }
 }
 
-function filters(instance: string) {
-  return {
-    type: ['container'],
-    event: interesting,
-    label: [`${labels.instance}=${instance}`, `${labels.role}=workload`],
-  }
+/** The daemon could pick by label only what is ours or what is somebody else's, not both in one stream. */
+function concerns(event: Record<string, unknown>, instance: string): boolean {
+  const { Attributes: marks } = (event.Actor ?? {}) as { readonly Attributes?: Readonly<Record<string, string>> }
+  if (marks === undefined) return true
+  const ours = marks[labels.instance] === instance && marks[labels.role] === 'workload'
+  return ours || isForeign(marks, instance)
 }
 
 /** An event may come without an id. */

@@ -20,7 +20,7 @@ describe.skipIf(!dockerAvailable)('an image that speaks the runner protocol', ()
     )
     container = await image
       .withEnvironment({ BERTH_TOKEN: token })
-      .withLabels({ 'dev.berth.test': '1' })
+      .withLabels({ 'dev.berth.test': '1', 'dev.berth.for': 'nobody' })
       .withExposedPorts(8000)
       .withWaitStrategy(Wait.forHttp('/health', 8000).forStatusCode(200))
       .withStartupTimeout(60_000)
