@@ -7,8 +7,21 @@ import type { ModuleManifest, ModuleSource } from '../domain/manifest.ts'
  * module-folder.ts (a folder), image.ts (an image), watcher.ts (all folders, kept up to date), models.ts (their models).
  */
 export type CatalogEntry =
-  | { readonly id: string; readonly source: ModuleSource; readonly manifest: ModuleManifest; readonly error?: never }
-  | { readonly id: string; readonly source: ModuleSource; readonly error: BerthError; readonly manifest?: never }
+  | {
+      readonly id: string
+      readonly source: ModuleSource
+      readonly manifest: ModuleManifest
+      readonly error?: never
+      /** What is wrong with a part of it, while the rest works: a container that is not used, say. */
+      readonly problem?: BerthError
+    }
+  | {
+      readonly id: string
+      readonly source: ModuleSource
+      readonly error: BerthError
+      readonly manifest?: never
+      readonly problem?: never
+    }
 
 /** Whether two lists say the same, errors compared by what they say. */
 export function sameEntries(a: readonly CatalogEntry[], b: readonly CatalogEntry[]): boolean {

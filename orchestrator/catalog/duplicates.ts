@@ -1,5 +1,6 @@
 import { basename } from 'node:path'
 import { BerthError } from '../domain/errors.ts'
+import { sourcePlace } from '../domain/manifest.ts'
 import type { CatalogEntry } from './catalog.ts'
 
 /**
@@ -55,5 +56,5 @@ function byPlace(a: CatalogEntry, b: CatalogEntry): number {
 }
 
 function place(entry: CatalogEntry): string {
-  return entry.source.kind === 'folder' ? entry.source.path : entry.source.reference
+  return sourcePlace(entry.source)
 }

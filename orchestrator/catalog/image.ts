@@ -1,7 +1,7 @@
 import { protocolVersion } from '../../module-runner/protocol.ts'
 import type { ModuleSettings } from '../config/config.ts'
 import { BerthError } from '../domain/errors.ts'
-import type { ModuleManifest } from '../domain/manifest.ts'
+import type { ModuleManifest, ModuleSource } from '../domain/manifest.ts'
 import { assembleManifest, type CatalogDefaults } from './assemble.ts'
 import { sha256 } from './files.ts'
 import { readModuleYaml } from './module-yaml.ts'
@@ -25,76 +25,108 @@ export interface ImageContext {
 const protocolLabel = 'dev.berth.protocol'
 const manifestLabel = 'dev.berth.module'
 
+/** A container that somebody else runs, as far as its manifest is concerned. */
+export interface ContainerFacts {
+  readonly container: string
+  /** Who runs it, for people. */
+  readonly group?: string
+  readonly image: string
+  readonly labels: Readonly<Record<string, string>>
+}
+
+/** Whose labels are read: in messages, and in the details of errors. */
+interface Owner {
+  readonly name: string
+  readonly details: Readonly<Record<string, string>>
+}
+
 /**
  * An image as a module, by its labels (runner-protocol). Throws MANIFEST_INVALID for missing or wrong labels,
  * RUNNER_PROTOCOL for another version of the protocol, IMAGE_UNAVAILABLE for another architecture.
  */
 export function manifestFromImage(reference: string, image: ImageFacts, context: ImageContext): ModuleManifest {
-  const details = { module: reference, image: reference }
-  const protocol = image.labels[protocolLabel]
-  const label = image.labels[manifestLabel]
-  if (protocol === undefined && label === undefined) {
+  const owner = { name: `image ${reference}`, details: { module: reference, image: reference } }
+  if (image.labels[protocolLabel] === undefined && image.labels[manifestLabel] === undefined) {
     throw new BerthError(
       'MANIFEST_INVALID',
       `The image ${reference} is no module: it has neither the label ${protocolLabel} nor ${manifestLabel}.`,
       {
-        ...details,
+        ...owner.details,
         field: protocolLabel,
         remedy: `Add an image that speaks the runner protocol and carries ${protocolLabel}=${protocolVersion} and ${manifestLabel}; an image to run a service.py in is named as \`image\` in its module.yaml.`,
       },
     )
   }
-  if (protocol !== String(protocolVersion)) throw wrongProtocol(reference, protocol, details)
+  checkProtocol(owner, image.labels)
   if (context.architecture !== undefined && architecture(image.architecture) !== architecture(context.architecture)) {
     throw new BerthError(
       'IMAGE_UNAVAILABLE',
       `The image ${reference} is made for ${image.architecture}, and the engine runs ${architecture(context.architecture)}.`,
-      { ...details, remedy: `Build or name the image for ${architecture(context.architecture)}.` },
+      { ...owner.details, remedy: `Build or name the image for ${architecture(context.architecture)}.` },
     )
   }
+  return manifestFromLabels(owner, image.labels, { kind: 'image', reference }, reference, image.id, context)
+}
+
+/**
+ * A container that somebody else runs as a module. Throws like `manifestFromImage`, naming the container. What it was
+ * made of changes nothing here: nothing of it is made by Berth.
+ */
+export function manifestFromContainer(found: ContainerFacts, context: ImageContext): ModuleManifest {
+  const { container, group, image, labels } = found
+  const who = group === undefined ? '' : ` of ${group}`
+  const owner = { name: `container ${container}${who}`, details: { module: container, container } }
+  checkProtocol(owner, labels)
+  const source = { kind: 'external', reference: group ?? `container ${container}` } as const
+  return manifestFromLabels(owner, labels, source, image, '', context)
+}
+
+function manifestFromLabels(
+  owner: Owner,
+  labels: Readonly<Record<string, string>>,
+  source: ModuleSource,
+  image: string,
+  content: string,
+  context: ImageContext,
+): ModuleManifest {
+  const label = labels[manifestLabel]
   if (label === undefined) {
-    throw new BerthError('MANIFEST_INVALID', `The image ${reference} has no label ${manifestLabel}.`, {
-      ...details,
+    throw new BerthError('MANIFEST_INVALID', `The ${owner.name} has no label ${manifestLabel}.`, {
+      ...owner.details,
       field: manifestLabel,
-      remedy: `Build it with the label ${manifestLabel} holding at least {"id": ..., "models": [...]}.`,
+      remedy: `Give it the label ${manifestLabel} holding at least {"id": ..., "models": [...]}.`,
     })
   }
   const yaml = readModuleYaml(label, {
-    file: `${reference} (label ${manifestLabel})`,
-    subject: `The label ${manifestLabel} of the image ${reference}`,
-    details,
+    file: `${owner.details.container ?? owner.details.image} (label ${manifestLabel})`,
+    subject: `The label ${manifestLabel} of the ${owner.name}`,
+    details: owner.details,
     required: ['id', 'models'],
   })
-  const id = yaml.id ?? reference
+  const id = yaml.id ?? image
   return assembleManifest({
     id,
     format: 'image',
-    source: { kind: 'image', reference },
-    base: { kind: 'protocol', image: reference },
+    source,
+    base: { kind: 'protocol', image },
     requirements: { extra: [], hash: sha256(''), empty: true },
     yaml,
     settings: (Object.hasOwn(context.settings, id) ? context.settings[id] : undefined) ?? {},
     defaults: context.defaults,
-    content: image.id,
+    content,
   })
 }
 
-function wrongProtocol(
-  reference: string,
-  protocol: string | undefined,
-  details: Readonly<Record<string, string>>,
-): BerthError {
+function checkProtocol(owner: Owner, labels: Readonly<Record<string, string>>): void {
+  const protocol = labels[protocolLabel]
+  if (protocol === String(protocolVersion)) return
   const what =
     protocol === undefined ? `has no label ${protocolLabel}` : `speaks version "${protocol}" of the runner protocol`
-  return new BerthError(
-    'RUNNER_PROTOCOL',
-    `The image ${reference} ${what}; this Berth speaks version ${protocolVersion}.`,
-    {
-      ...details,
-      field: protocolLabel,
-      remedy: `Use an image with the label ${protocolLabel}=${protocolVersion}.`,
-    },
-  )
+  throw new BerthError('RUNNER_PROTOCOL', `The ${owner.name} ${what}; this Berth speaks version ${protocolVersion}.`, {
+    ...owner.details,
+    field: protocolLabel,
+    remedy: `Use an image with the label ${protocolLabel}=${protocolVersion}.`,
+  })
 }
 
 /** Docker, the kernel and Node name architectures differently. */

@@ -1,6 +1,7 @@
 import { mkdir, readdir, stat } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { BerthError, toBerthError } from '../domain/errors.ts'
+import { sourcePlace } from '../domain/manifest.ts'
 import { type CatalogEntry, isIgnored } from './catalog.ts'
 import { settleDuplicates } from './duplicates.ts'
 import { createFileDigests, type FileStamp, listFiles, signature } from './files.ts'
@@ -102,7 +103,7 @@ export function createScanner({ settleMs, settleLimitMs }: { settleMs: number; s
 }
 
 function place(entry: CatalogEntry): string {
-  return entry.source.kind === 'folder' ? entry.source.path : entry.source.reference
+  return sourcePlace(entry.source)
 }
 
 /** Folders in the modules folder, which is made when it is missing. Links to folders are folders. */

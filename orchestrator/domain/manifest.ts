@@ -57,6 +57,8 @@ export type ModuleFormat = 'service' | 'block' | 'reactory' | 'image'
 export type ModuleSource =
   | { readonly kind: 'folder'; readonly path: string }
   | { readonly kind: 'image'; readonly reference: string }
+  /** Containers that somebody else runs; `reference`: who, for people. */
+  | { readonly kind: 'external'; readonly reference: string }
 
 /** `protocol`: an image that speaks the runner protocol itself. The others get the module runner mounted. */
 export type ModuleBase =
@@ -105,4 +107,9 @@ export interface ModelDefinition {
   readonly maxSimulUsers: number
   /** Idle time after which it is offloaded; Infinity: never. */
   readonly idleTtlMs: number
+}
+
+/** A source in one word for people: path, reference, or who runs the containers. */
+export function sourcePlace(source: ModuleSource): string {
+  return source.kind === 'folder' ? source.path : source.reference
 }

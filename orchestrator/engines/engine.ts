@@ -124,6 +124,8 @@ export interface Workload {
   /** What `docker inspect` takes, where there is such a thing. */
   readonly container?: string
   readonly gpus: readonly string[]
+  /** What its runner asks for, where that is not Berth's own choice: containers that somebody else runs. */
+  readonly token?: string | undefined
 }
 
 export interface ObservedWorkload {

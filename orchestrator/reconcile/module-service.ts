@@ -38,14 +38,15 @@ export function createModuleService(options: ModuleServiceOptions) {
   const view = (record: ModuleRecord): ModuleView => {
     const { desired, writer, id } = record
     const { error, source } = desired
+    const shown = error ?? desired.problem
     const scale = supervisor.desired.scales.get(id)
-    if (writer) return moduleView(writer.state, capabilities(), error)
+    if (writer) return moduleView(writer.state, capabilities(), shown)
     return {
       id,
-      format: source.kind === 'image' ? 'image' : 'service',
+      format: source.kind === 'folder' ? 'service' : 'image',
       desired: supervisor.desired.disabled.has(id) ? 'disabled' : 'enabled',
       state: 'failed',
-      source: source.kind === 'image' ? source.reference : source.path,
+      source: source.kind === 'folder' ? source.path : source.reference,
       ...(scale ? { scale } : {}),
       replicas: [],
       models: [],
@@ -60,6 +61,15 @@ export function createModuleService(options: ModuleServiceOptions) {
     return record
   }
   const get = (id: string): ModuleView => view(recordOf(id))
+
+  /** Throws for what is done to containers, where those are not Berth's. */
+  function mustBeOurs(id: string, what: string): void {
+    const { source } = recordOf(id).desired
+    if (source.kind !== 'external') return
+    const remedy = `do it there, for example with docker compose; \`berth disable ${id}\` only takes it out of use`
+    const message = `Module ${id} can't be ${what} by Berth, which does not run its containers: that is ${source.reference}. To do: ${remedy}`
+    throw new BerthError('FORBIDDEN', message, { module: id, remedy })
+  }
 
   /** Waits for the environment, and for a replica where one is wanted. Rejects with what failed. */
   async function settled(
@@ -88,6 +98,7 @@ export function createModuleService(options: ModuleServiceOptions) {
     /** Resolves with the module as it goes, or with nothing when it is gone. */
     async remove(id: string, { wait, signal }: ActionOptions): Promise<ModuleView | undefined> {
       const record = recordOf(id)
+      mustBeOurs(id, 'removed')
       const { gone } = await options.remove(id)
       gone.catch(() => {})
       if (!wait) return view(record)
@@ -111,6 +122,7 @@ export function createModuleService(options: ModuleServiceOptions) {
     },
 
     async restart(id: string, action: ActionOptions): Promise<ModuleView> {
+      mustBeOurs(id, 'restarted')
       const writer = findModule(supervisor, id)
       if (supervisor.desired.disabled.has(id)) {
         throw new BerthError('MODULE_DISABLED', `Module ${id} is disabled; enable it with: berth enable ${id}`, {
@@ -122,7 +134,7 @@ export function createModuleService(options: ModuleServiceOptions) {
     },
 
     async scale(id: string, scale: Scale | undefined, action: ActionOptions): Promise<ModuleView> {
-      recordOf(id)
+      mustBeOurs(id, 'scaled')
       options.setScale(id, scale)
       if (supervisor.records.get(id)?.writer?.state.wanted !== 'enabled') return get(id)
       return settled(id, isScaled, action)

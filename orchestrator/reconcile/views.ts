@@ -95,12 +95,18 @@ function environmentView({ preparation }: Readonly<ModuleState>): EnvironmentVie
 
 /** 100 less what the engine and the module's own manifest open. */
 export function securityView(manifest: ModuleManifest, capabilities: EngineCapabilities): SecurityView {
+  if (manifest.source.kind === 'external') return securityOf(capabilities, [notOurs])
   const own: Weakness[] = []
   if (manifest.network === 'egress') own.push({ points: 15, finding: 'it may reach other machines (network: egress)' })
   if (manifest.calls.length > 0) {
     own.push({ points: 5, finding: `it may call other models (${manifest.calls.join(', ')})` })
   }
   return securityOf(capabilities, own)
+}
+
+const notOurs: Weakness = {
+  points: 30,
+  finding: 'somebody else runs its containers: how they are confined is not known to Berth',
 }
 
 /** What the engine alone gives, where there is no manifest to look at. */

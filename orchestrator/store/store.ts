@@ -36,7 +36,7 @@ export interface Instance {
 /** A module that was added by its path or its image reference. */
 export interface AddedModule {
   readonly id: string
-  readonly source: ModuleSource
+  readonly source: Exclude<ModuleSource, { readonly kind: 'external' }>
   /** ISO 8601. */
   readonly addedAt: string
   /** Name of the key or address of who added it. */

@@ -66,7 +66,11 @@ function createWorld() {
 
   function apply(manifests: readonly ModuleManifest[], more: Partial<DesiredState> = {}): void {
     supervisor.apply({
-      modules: manifests.map((manifest) => ({ id: manifest.id, manifest })) as unknown as DesiredState['modules'],
+      modules: manifests.map((manifest) => ({
+        id: manifest.id,
+        source: manifest.source,
+        manifest,
+      })) as unknown as DesiredState['modules'],
       models: new Map(manifests.flatMap((manifest) => [...models(manifest)])),
       aliases: new Map(),
       modelErrors: new Map(),
