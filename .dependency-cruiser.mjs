@@ -77,10 +77,18 @@ export default {
     },
     {
       name: 'only-the-contract-of-the-runner',
-      comment: 'the orchestrator knows the wire schemas of the runner and nothing else of it',
+      comment:
+        'the orchestrator knows the wire schemas of the runner and shares its plain HTTP, and nothing else of it',
       severity: 'error',
       from: { path: '^orchestrator/' },
-      to: { path: '^module-runner/', pathNot: '^module-runner/protocol\\.ts$' },
+      to: { path: '^module-runner/', pathNot: '^module-runner/(protocol\\.ts$|plain-http/)' },
+    },
+    {
+      name: 'plain-http-is-alone',
+      comment: 'both servers use it: it knows neither of them',
+      severity: 'error',
+      from: { path: '^module-runner/plain-http/' },
+      to: { path: '^(module-runner|orchestrator)/', pathNot: '^module-runner/plain-http/' },
     },
     {
       name: 'composition-root-is-the-root',

@@ -1,5 +1,5 @@
-import type { ServerResponse } from 'node:http'
 import { ndjson } from '../constants.ts'
+import type { Reply } from '../plain-http/reply.ts'
 import type { RunnerContext } from './context.ts'
 import { isRecord, type RunnerError, statusOf } from './errors.ts'
 import { errorLine, sendError, sendErrorLine } from './replies.ts'
@@ -11,7 +11,7 @@ import type { Worker } from './worker/worker.ts'
  * that leaves cancels the inference, or lets it run to its end where the module wants that.
  */
 export class InferReply implements SlotOutput {
-  readonly #response: ServerResponse
+  readonly #response: Reply
   readonly #worker: Worker
   readonly #slot: Slot
   readonly #model: string
@@ -21,7 +21,7 @@ export class InferReply implements SlotOutput {
   #awaitsDrain = false
 
   /** The caller's leaving is looked at from now on; the gate has counted this inference in. */
-  constructor(response: ServerResponse, worker: Worker, slot: Slot, model: string, context: RunnerContext) {
+  constructor(response: Reply, worker: Worker, slot: Slot, model: string, context: RunnerContext) {
     this.#response = response
     this.#worker = worker
     this.#slot = slot

@@ -1,5 +1,4 @@
 import { rmSync } from 'node:fs'
-import type { Server } from 'node:http'
 import { flushCompileCache } from 'node:module'
 import { CallBook } from './calls.ts'
 import { messageOf } from './errors.ts'
@@ -7,7 +6,7 @@ import { createLogSink, type LogSink } from './log-output.ts'
 import { collect, startMemoryCare } from './memory.ts'
 import { ModelGate } from './model-gate.ts'
 import { runtimeFiles } from './runtime-files.ts'
-import { createRunnerServer } from './server.ts'
+import { createRunnerServer, type RunnerServer } from './server.ts'
 import { serviceConfiguration } from './service-configuration.ts'
 import { readSettings, type Settings } from './settings.ts'
 import { WorkerLink } from './worker/link.ts'
@@ -96,20 +95,21 @@ async function run(log: LogSink): Promise<void> {
 }
 
 /** Takes the place of a socket that a killed runner left behind. */
-function listenOn(server: Server, where: Settings['listen']): Promise<void> {
+function listenOn({ http }: RunnerServer, where: Settings['listen']): Promise<void> {
   return new Promise((resolve, reject) => {
-    server.once('error', reject)
-    if ('port' in where) return server.listen(where.port, '0.0.0.0', resolve)
+    http.once('error', reject)
+    if ('port' in where) return http.listen(where.port, '0.0.0.0', resolve)
     rmSync(where.socket, { force: true })
-    return server.listen(where.socket, resolve)
+    return http.listen(where.socket, resolve)
   })
 }
 
 /** What is being written still goes out. */
-function closed(server: Server): Promise<void> {
+function closed({ http, plain }: RunnerServer): Promise<void> {
   return new Promise((resolve) => {
-    server.close(() => resolve())
-    server.closeIdleConnections()
+    http.close(() => resolve())
+    http.closeIdleConnections()
+    plain.end()
   })
 }
 

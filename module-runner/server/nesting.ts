@@ -3,6 +3,16 @@ import { RunnerError } from './errors.ts'
 /** Deeper JSON than this is refused: parsers recurse, and Python's gives up at about a thousand. */
 export const deepestNesting = 256
 
+/** Of a text that is there whole. */
+export function isTooDeep(bytes: Buffer): boolean {
+  try {
+    new NestingGuard().push(bytes)
+    return false
+  } catch {
+    return true
+  }
+}
+
 const quote = 0x22
 const backslash = 0x5c
 

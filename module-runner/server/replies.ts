@@ -1,8 +1,8 @@
-import type { ServerResponse } from 'node:http'
+import type { Reply } from '../plain-http/reply.ts'
 import { RunnerError } from './errors.ts'
 
 /** A signal that aborts when the caller leaves before its answer is complete. */
-export function callerLeft(response: ServerResponse): AbortSignal {
+export function callerLeft(response: Reply): AbortSignal {
   const controller = new AbortController()
   const leave = () => {
     if (!response.writableFinished) controller.abort(new RunnerError('CLIENT_CLOSED', 'The caller left.'))
@@ -18,11 +18,11 @@ export function errorLine(error: RunnerError): string {
 }
 
 /** Answers an error outside of the framework's own handling. */
-export function sendError(response: ServerResponse, error: RunnerError): void {
+export function sendError(response: Reply, error: RunnerError): void {
   sendErrorLine(response, error.status, errorLine(error))
 }
 
-export function sendErrorLine(response: ServerResponse, status: number, line: Buffer | string): void {
+export function sendErrorLine(response: Reply, status: number, line: Buffer | string): void {
   if (response.headersSent || response.destroyed) return
   response.writeHead(status, { 'content-type': 'application/json', 'content-length': Buffer.byteLength(line) })
   response.end(line)

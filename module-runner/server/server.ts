@@ -1,11 +1,12 @@
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
+import { type PlainConnections, takePlainRequests } from '../plain-http/connections.ts'
 import { tokenCheck } from './access.ts'
 import type { RunnerContext } from './context.ts'
 import { RunnerError } from './errors.ts'
 import { sendError } from './replies.ts'
 import { type Routes, route } from './router.ts'
 import { callRoutes } from './routes/calls.ts'
-import { inferHandler } from './routes/infer.ts'
+import { inferHandler, inferPlain } from './routes/infer.ts'
 import { modelRoutes } from './routes/models.ts'
 import { stateRoutes } from './routes/state.ts'
 
@@ -19,8 +20,14 @@ export interface ServerOptions extends RunnerContext {
 /** The orchestrator keeps its connections; it closes them first. */
 const keepAliveMs = 10 * 60_000
 
+export interface RunnerServer {
+  readonly http: Server
+  /** Those of its connections that `http` does not know of. */
+  readonly plain: PlainConnections
+}
+
 /** The HTTP server of runner protocol 1. Not listening yet. */
-export function createRunnerServer(options: ServerOptions): Server {
+export function createRunnerServer(options: ServerOptions): RunnerServer {
   const allows = tokenCheck(options.token)
   const infer = inferHandler(options)
   const routes: Routes = {
@@ -51,5 +58,10 @@ export function createRunnerServer(options: ServerOptions): Server {
   // A result of a call to another model is a request that may last as long as that model computes.
   const limits = { keepAliveTimeout: keepAliveMs, requestTimeout: 0 }
   // Importing node:http as a module would load its WebSocket client too: 13 MB that no runner needs.
-  return process.getBuiltinModule('node:http').createServer(limits, listener)
+  const http = process.getBuiltinModule('node:http').createServer(limits, listener)
+  const plain = takePlainRequests(http, (request, reply) => {
+    if (request.path !== '/infer' || options.stopping() || !allows(request.headers.authorization)) return false
+    return inferPlain(options, request, reply)
+  })
+  return { http, plain }
 }
