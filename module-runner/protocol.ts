@@ -26,6 +26,22 @@ export type ErrorAnswer = Static<typeof ErrorAnswer>
 
 export type RunnerState = (typeof runnerStates)[number]
 
+/** Memory of the module's GPUs as last measured, by their number inside, from 0. Bytes. */
+export const GpuMemoryAnswer = Type.Object({
+  /** How old the measurement is. */
+  ageMs: Type.Number({ minimum: 0 }),
+  devices: Type.Record(
+    Type.String(),
+    Type.Object({
+      /** In use on the device, by whomever. */
+      used: Type.Number({ minimum: 0 }),
+      /** Of that, this container's; absent where the driver does not tell. */
+      own: Type.Optional(Type.Number({ minimum: 0 })),
+    }),
+  ),
+})
+export type GpuMemoryAnswer = Static<typeof GpuMemoryAnswer>
+
 /** GET /health. `error` says why the state is `failed`: the module can't be imported, the worker died and so on. */
 export const HealthAnswer = Type.Object({
   protocol: Type.Literal(protocolVersion),
@@ -35,6 +51,8 @@ export const HealthAnswer = Type.Object({
   error: Type.Optional(WireError),
   /** Counts the workers that had to be started after the first: a change means that its models are gone. */
   workerRestarts: Type.Optional(Type.Integer({ minimum: 0 })),
+  /** Absent where there is no GPU or no tool to measure with. */
+  gpuMemory: Type.Optional(GpuMemoryAnswer),
 })
 export type HealthAnswer = Static<typeof HealthAnswer>
 

@@ -1,5 +1,6 @@
 import type { RunnerConfiguration } from '../protocol.ts'
 import type { CallBook } from './calls.ts'
+import type { GpuMemory } from './gpu-memory.ts'
 import type { MemoryCare } from './memory.ts'
 import type { ModelGate } from './model-gate.ts'
 import type { Supervisor } from './worker/supervisor.ts'
@@ -11,6 +12,7 @@ export interface RunnerContext {
   readonly gate: ModelGate
   readonly calls: CallBook
   readonly memory: MemoryCare
+  readonly gpuMemory: GpuMemory
   /** Largest request body in bytes. */
   readonly bodyLimit: number
 }

@@ -2,6 +2,7 @@ import { rmSync } from 'node:fs'
 import { flushCompileCache } from 'node:module'
 import { CallBook } from './calls.ts'
 import { messageOf } from './errors.ts'
+import { startGpuMemory } from './gpu-memory.ts'
 import { createLogSink, type LogSink } from './log-output.ts'
 import { collect, startMemoryCare } from './memory.ts'
 import { ModelGate } from './model-gate.ts'
@@ -58,6 +59,7 @@ async function run(log: LogSink): Promise<void> {
   })
   const gate = new ModelGate((model) => simultaneous(module.models[model], module.concurrency ?? 1))
   const memory = startMemoryCare()
+  const gpuMemory = startGpuMemory(process.env)
   let stopping = false
   const server = createRunnerServer({
     module,
@@ -65,6 +67,7 @@ async function run(log: LogSink): Promise<void> {
     gate,
     calls,
     memory,
+    gpuMemory,
     bodyLimit,
     token,
     stopping: () => stopping,

@@ -27,6 +27,8 @@ export interface Config {
   /** What becomes of module containers when the orchestrator ends. */
   readonly shutdown: 'keep' | 'stop'
   readonly bodyLimitBytes: number
+  /** Main memory that modules may be promised together; Infinity: no account is kept. Absent: what the engine's machine has. */
+  readonly memoryBytes?: number
   readonly logLevel: LogLevel
   /** What a module's queue is where neither its `module.yaml` nor its settings say. */
   readonly queue: { readonly limit: number; readonly timeoutMs: number }

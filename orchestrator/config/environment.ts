@@ -16,6 +16,7 @@ export const overrides: Readonly<
   BERTH_AUTH: { path: ['auth'] },
   BERTH_SHUTDOWN: { path: ['shutdown'] },
   BERTH_BODY_LIMIT: { path: ['body_limit'] },
+  BERTH_MEMORY: { path: ['memory'] },
   BERTH_LOG_LEVEL: { path: ['log_level'] },
   BERTH_ALLOWED_HOSTS: { path: ['allowed_hosts'], form: 'list' },
   BERTH_QUEUE_LIMIT: { path: ['queue', 'limit'], form: 'number' },

@@ -85,7 +85,10 @@ function plainPart(
       subnetPrefix: docker?.subnet_prefix ?? 28,
     },
     reload: written.reload ?? true,
-    ...defined({ instance: written.instance }),
+    ...defined({
+      memoryBytes: written.memory === 'none' ? Number.POSITIVE_INFINITY : bytes(written.memory),
+      instance: written.instance,
+    }),
   }
 }
 

@@ -157,6 +157,13 @@ export const ConfigDocument = Type.Object(
       }),
     ),
     body_limit: Type.Optional(Size({ default: '64MiB', description: 'Largest request body.' })),
+    memory: Type.Optional(
+      Type.Union([Type.Literal('none'), Size({})], {
+        description:
+          "Main memory for modules together, shared out by their resources.memory; the machine's, less a reserve, when absent. none: no account is kept.",
+        ...expects('a size such as 24GiB, or none'),
+      }),
+    ),
     log_level: Type.Optional(
       Type.Enum([...logLevels], { default: 'info', description: 'Least important lines of the log.' }),
     ),

@@ -1,7 +1,7 @@
 import type Type from 'typebox'
 import { Compile } from 'typebox/compile'
 import { Pool } from 'undici'
-import { HealthAnswer, LoadAnswer, OffloadAnswer } from '../../module-runner/protocol.ts'
+import { type GpuMemoryAnswer, HealthAnswer, LoadAnswer, OffloadAnswer } from '../../module-runner/protocol.ts'
 import { BerthError, fromModuleError } from '../domain/errors.ts'
 import { isJsonObject, type JsonObject } from '../domain/json.ts'
 import { CallChannel, type CallHandler } from './call-channel.ts'
@@ -33,6 +33,7 @@ export interface RunnerHealth {
   readonly state: 'starting' | 'idle' | 'ready' | 'failed'
   readonly models: readonly string[]
   readonly error?: BerthError
+  readonly gpuMemory?: GpuMemoryAnswer
 }
 
 export interface RunnerClientOptions {
@@ -114,8 +115,13 @@ export function createRunnerClient(options: RunnerClientOptions): RunnerClient {
 
   return {
     async health(signal) {
-      const { state, models, error } = await ask('GET', '/health', undefined, checks.health, signal)
-      return { state, models, ...(error ? { error: fromModuleError({ error }, 'LOAD_FAILED', { module }) } : {}) }
+      const { state, models, error, gpuMemory } = await ask('GET', '/health', undefined, checks.health, signal)
+      return {
+        state,
+        models,
+        ...(error ? { error: fromModuleError({ error }, 'LOAD_FAILED', { module }) } : {}),
+        ...(gpuMemory ? { gpuMemory } : {}),
+      }
     },
     async load(models, signal) {
       return (await ask('POST', '/load', { models }, checks.load, signal)).loaded

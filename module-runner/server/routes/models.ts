@@ -11,7 +11,7 @@ import type { Exchange, Routes } from '../router.ts'
  * POST /load and /offload. Both wait for the worker; a caller that leaves meanwhile has given it up, and a worker that is
  * stuck in it is replaced.
  */
-export function modelRoutes({ supervisor, gate, bodyLimit }: RunnerContext): Routes {
+export function modelRoutes({ supervisor, gate, gpuMemory, bodyLimit }: RunnerContext): Routes {
   async function load({ request, response }: Exchange): Promise<LoadAnswer> {
     const { models } = await readObject(request, bodyLimit)
     if (!isRecord(models) || !Object.values(models).every(isRecord)) {
@@ -20,6 +20,7 @@ export function modelRoutes({ supervisor, gate, bodyLimit }: RunnerContext): Rou
     }
     const names = Object.keys(models)
     if (names.length > 0) await supervisor.load(names, writeExact(models), callerLeft(response))
+    gpuMemory.changed()
     return { loaded: names }
   }
 
@@ -33,7 +34,9 @@ export function modelRoutes({ supervisor, gate, bodyLimit }: RunnerContext): Rou
       supervisor.replace('a cancelled inference did not end while its model was to be offloaded')
       throw error
     })
-    return { offloaded: [...(await supervisor.offload(models, signal))] }
+    const offloaded = await supervisor.offload(models, signal)
+    gpuMemory.changed()
+    return { offloaded: [...offloaded] }
   }
 
   return { 'POST /load': load, 'POST /offload': offload }

@@ -5,9 +5,10 @@ import { RunnerError } from '../errors.ts'
 import type { Routes } from '../router.ts'
 
 /** GET /health and /describe, and POST /call, which service modules do not have. None of them asks the worker. */
-export function stateRoutes({ supervisor, gate, module }: RunnerContext): Routes {
+export function stateRoutes({ supervisor, gate, module, gpuMemory }: RunnerContext): Routes {
   function health(): HealthAnswer {
     const { failure } = supervisor
+    const measured = gpuMemory.read()
     return {
       protocol: protocolVersion,
       state: supervisor.state,
@@ -15,6 +16,7 @@ export function stateRoutes({ supervisor, gate, module }: RunnerContext): Routes
       inflight: gate.inflight,
       ...(failure === undefined ? {} : { error: failure.toWire() }),
       workerRestarts: supervisor.restarts,
+      ...(measured === undefined ? {} : { gpuMemory: measured }),
     }
   }
 

@@ -187,6 +187,12 @@ describe('the environment', () => {
     })
   })
 
+  test('memory for modules is a size, or no account is kept', async () => {
+    expect(load('memory: 24GiB').config().memoryBytes).toBe(24 * 1024 ** 3)
+    expect(load('memory: 24GiB', { BERTH_MEMORY: 'none' }).config().memoryBytes).toBe(Number.POSITIVE_INFINITY)
+    expect(await problems('memory: plenty')).toEqual([expect.stringContaining('a size such as 24GiB, or none')])
+  })
+
   test('paths in the file start from the folder of the file', () => {
     const { cwd, config } = load(
       undefined,
