@@ -6,6 +6,7 @@ import { inferCommand } from './commands/infer.ts'
 import { logsCommand } from './commands/logs.ts'
 import { modelCommands } from './commands/models.ts'
 import { moduleCommands } from './commands/modules.ts'
+import { scaleCommands } from './commands/scale.ts'
 import { schemaCommand } from './commands/schema.ts'
 import { upCommand } from './commands/up.ts'
 import type { Context } from './context.ts'
@@ -33,6 +34,7 @@ Examples:
   upCommand(program, context)
   downCommand(program, context)
   moduleCommands(program, context)
+  scaleCommands(program, context)
   modelCommands(program, context)
   inferCommand(program, context)
   logsCommand(program, context)
