@@ -18,8 +18,9 @@ import { createProcessEngine } from './engines/process/process-engine.ts'
 import { type EngineDecision, selectEngine } from './engines/select.ts'
 import { untilAborted } from './engines/shared-work.ts'
 import { createCallHandler } from './gateway/gateway.ts'
-import { ensureAdminKey } from './http/auth/admin-key.ts'
+import { type AdminKey, adminKeyFile, ensureAdminKey } from './http/auth/admin-key.ts'
 import { noKeys, withKeys } from './http/auth/authenticator.ts'
+import { createKeyService } from './http/auth/key-service.ts'
 import { inferRoutes } from './http/routes/infer.ts'
 import { schemaRoutes } from './http/routes/schemas.ts'
 import { createServer, listen } from './http/server.ts'
@@ -129,10 +130,7 @@ async function compose(
   const { engine, decision, inspectImage } = await chooseEngine(options, instance.id, telemetry)
   if (config.auth === 'keys') {
     const key = await ensureAdminKey(store.keys, config.data, config.adminKey)
-    logger.info(
-      key.path ? { path: key.path } : {},
-      key.path ? `the admin key is in ${key.path}` : 'the admin key is the one of the environment',
-    )
+    logger.info(key.path ? { path: key.path } : {}, adminKeyNotes[key.from](key.path))
   }
 
   const channels = new Map<string, AbortController>()
@@ -303,6 +301,17 @@ async function compose(
       },
     },
     models,
+    keys: createKeyService({
+      keys: store.keys,
+      required: config.auth === 'keys',
+      adminKey:
+        config.adminKey === undefined
+          ? { file: adminKeyFile(config.data) }
+          : { variable: 'BERTH_ADMIN_KEY or BERTH_ADMIN_KEY_FILE' },
+      nowMs: systemClock.now,
+      log: (message) => logger.info(message),
+      onRemoved: (caller) => http.endStreamsOf(caller),
+    }),
     environments: {
       async list() {
         const wanted = environmentsInUse(supervisor)
@@ -349,10 +358,10 @@ async function compose(
   const http = createServer({
     config,
     services,
-    auth: config.auth === 'keys' ? withKeys(store.keys) : noKeys(),
+    auth: config.auth === 'keys' ? withKeys(store.keys, systemClock.now) : noKeys(),
     telemetry,
     plugins: [
-      (app) => inferRoutes(app, { dispatcher }),
+      (app) => inferRoutes(app, { dispatcher, models }),
       (app) => schemaRoutes(app, { config: configSchema, module: manifestSchema }),
     ],
   })
@@ -387,6 +396,13 @@ async function compose(
     store.close()
   }
   return { url, close, closed: closed.promise }
+}
+
+const adminKeyNotes: Readonly<Record<AdminKey['from'], (path: string | undefined) => string>> = {
+  environment: () => 'the admin key is the one of the environment',
+  file: (path) => `the admin key is in ${path}`,
+  made: (path) => `the admin key is in ${path}`,
+  others: () => 'there is no key named admin; others with the scope admin are known',
 }
 
 /** How long added images may take to be looked at before the engine counts as connected. */

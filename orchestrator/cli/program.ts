@@ -3,6 +3,7 @@ import { doctorCommand } from './commands/doctor.ts'
 import { downCommand } from './commands/down.ts'
 import { environmentsCommand } from './commands/environments.ts'
 import { inferCommand } from './commands/infer.ts'
+import { keyCommands } from './commands/keys.ts'
 import { logsCommand } from './commands/logs.ts'
 import { modelCommands } from './commands/models.ts'
 import { moduleCommands } from './commands/modules.ts'
@@ -39,6 +40,7 @@ Examples:
   inferCommand(program, context)
   logsCommand(program, context)
   environmentsCommand(program, context)
+  keyCommands(program, context)
   doctorCommand(program, context)
   schemaCommand(program, context)
   return program

@@ -20,5 +20,7 @@ declare module 'fastify' {
     /** From now on new work gets SHUTTING_DOWN; health and reads still answer. */
     drain(): void
     isDraining(): boolean
+    /** Ends what goes on for a caller, inferences apart. */
+    endStreamsOf(caller: string): void
   }
 }

@@ -14,6 +14,7 @@ export function collectOpenApi(app: App, version: string): void {
         { name: 'models' },
         { name: 'modules' },
         { name: 'environments' },
+        { name: 'keys' },
         { name: 'system' },
         { name: 'health' },
       ],

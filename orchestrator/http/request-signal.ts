@@ -7,15 +7,18 @@ import { BerthError } from '../domain/errors.ts'
  */
 export interface RequestSignals {
   of(reply: FastifyReply): AbortSignal
+  /** Ends what this caller's requests wait for or follow: its key is no more. */
+  abortOf(caller: string): void
   /** Ends every answer under way. */
   abortAll(): void
 }
 
 export function createRequestSignals(): RequestSignals {
-  const open = new Set<AbortController>()
+  const open = new Map<AbortController, string>()
   let closed = false
   const clientClosed = (): BerthError =>
     new BerthError('CLIENT_CLOSED', 'The client closed the connection before its answer was complete.')
+  const keyRemoved = (): BerthError => new BerthError('UNAUTHORIZED', 'The API key of this request was removed.')
   const shuttingDown = (): BerthError => new BerthError('SHUTTING_DOWN', 'Berth is shutting down.')
 
   return {
@@ -29,16 +32,19 @@ export function createRequestSignals(): RequestSignals {
         controller.abort(clientClosed())
         return controller.signal
       }
-      open.add(controller)
+      open.set(controller, reply.request.caller.id)
       reply.raw.once('close', () => {
         open.delete(controller)
         if (!reply.raw.writableFinished) controller.abort(clientClosed())
       })
       return controller.signal
     },
+    abortOf(caller) {
+      for (const [controller, by] of open) if (by === caller) controller.abort(keyRemoved())
+    },
     abortAll() {
       closed = true
-      for (const controller of open) controller.abort(shuttingDown())
+      for (const controller of open.keys()) controller.abort(shuttingDown())
       open.clear()
     },
   }

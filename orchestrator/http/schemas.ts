@@ -4,7 +4,9 @@
  */
 import { Type } from '@fastify/type-provider-typebox'
 import type { TSchema } from 'typebox'
+import { type KeyView, keyScopes } from '../domain/api-key.ts'
 import { type ErrorBody, type ErrorCode, errorTable } from '../domain/errors.ts'
+import { priorities } from '../domain/priority.ts'
 import { replicaStates } from '../domain/replica.ts'
 import type { BerthEvent, LogRecord, ModelView, ModuleView } from '../domain/views.ts'
 
@@ -87,6 +89,14 @@ const shared = {
     lastUsed: Type.Optional(isoTime),
     error: Type.Optional(errorBody),
   }),
+  Key: Type.Object({
+    name: text(),
+    scopes: Type.Array(oneOf(keyScopes)),
+    models: Type.Optional(Type.Array(Type.String(), { description: 'Models that it may use; absent: all' })),
+    priority: oneOf(priorities, 'What its requests have where they wait, and the most that they can ask for'),
+    expiresAt: Type.Optional(isoTime),
+    createdAt: isoTime,
+  }),
   LogRecord: Type.Object({
     time: isoTime,
     level: oneOf(['debug', 'info', 'warning', 'error', 'critical']),
@@ -115,6 +125,7 @@ const ref = <T>(name: keyof typeof shared, description: string) => Type.Unsafe<T
 
 export const moduleSchema = ref<ModuleView>('Module', 'The module')
 export const modelSchema = ref<ModelView>('Model', 'The model')
+export const keySchema = ref<KeyView>('Key', 'The key')
 export const logRecordSchema = ref<LogRecord>('LogRecord', 'A line of the log')
 export const eventSchema = ref<BerthEvent>('Event', 'A state change with its cause')
 

@@ -23,6 +23,7 @@ import type { RouteContext } from './routes/context.ts'
 import { environmentRoutes } from './routes/environments.ts'
 import { eventRoutes } from './routes/events.ts'
 import { healthRoutes } from './routes/health.ts'
+import { keyRoutes } from './routes/keys.ts'
 import { modelRoutes } from './routes/models.ts'
 import { moduleLogRoutes } from './routes/module-logs.ts'
 import { moduleRoutes, moduleRpcRoutes } from './routes/modules.ts'
@@ -100,6 +101,7 @@ export function createServer(options: ServerOptions): App {
   collectOpenApi(app, services.system.version)
 
   const signals = createRequestSignals()
+  app.decorate('endStreamsOf', signals.abortOf)
   const context: RouteContext = { services, telemetry, signals }
   const own: RoutePlugin[] = [
     healthRoutes,
@@ -109,6 +111,7 @@ export function createServer(options: ServerOptions): App {
     scaleRoutes,
     modelRoutes,
     environmentRoutes,
+    keyRoutes,
     systemRoutes,
     eventRoutes,
     docsRoutes,

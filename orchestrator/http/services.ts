@@ -1,5 +1,7 @@
+import type { KeyScope, KeyView } from '../domain/api-key.ts'
 import type { JsonObject } from '../domain/json.ts'
 import type { Scale } from '../domain/manifest.ts'
+import type { Priority } from '../domain/priority.ts'
 import type { LogRecord, ModelView, ModuleView, PlanStepView } from '../domain/views.ts'
 import type { EnvironmentInfo, GpuDevice } from '../engines/engine.ts'
 
@@ -8,6 +10,7 @@ export interface Services {
   readonly modules: ModulesService
   readonly models: ModelsService
   readonly environments: EnvironmentsService
+  readonly keys: KeysService
   readonly system: SystemService
 }
 
@@ -40,6 +43,8 @@ export interface ModelsService {
   list(): readonly ModelView[]
   /** Rejects with MODEL_NOT_FOUND. */
   get(name: string): ModelView
+  /** The model that a name asks for (an alias leads to another one), and its module where one is known. */
+  resolve(name: string): { readonly model: string; readonly module?: string }
   /** Resolve with the module that serves the model. */
   load(name: string, options: ActionOptions & { readonly caller: string }): Promise<ModuleView>
   offload(name: string, options: ActionOptions): Promise<ModuleView>
@@ -49,6 +54,26 @@ export interface EnvironmentsService {
   list(): Promise<readonly (EnvironmentInfo & { readonly modules: readonly string[] })[]>
   /** Removes those that no known module wants. */
   prune(): Promise<readonly EnvironmentInfo[]>
+}
+
+/** A key that is to be made. */
+export interface KeyWish {
+  readonly name: string
+  readonly scopes: readonly KeyScope[]
+  readonly models?: readonly string[]
+  /** ISO 8601, in the future. */
+  readonly expiresAt?: string
+  readonly priority: Priority
+}
+
+export interface KeysService {
+  /** Requests need a key. */
+  readonly required: boolean
+  list(): readonly KeyView[]
+  /** The secret is kept nowhere. Throws REQUEST_INVALID. `by`: the caller, for the log. */
+  add(wish: KeyWish, by: string): { readonly key: KeyView; readonly secret: string }
+  /** Throws NOT_FOUND, or FORBIDDEN for a key that must stay. */
+  remove(name: string, by: string): void
 }
 
 export interface SystemService {

@@ -183,6 +183,12 @@ export function createModelService({ supervisor, module: moduleOf }: ModelServic
 
   return {
     get,
+    resolve(name: string): { readonly model: string; readonly module?: string } {
+      const { aliases, models } = supervisor.desired
+      const model = aliases.get(name) ?? name
+      const module = models.get(model)?.module
+      return module === undefined ? { model } : { model, module }
+    },
     list: (): readonly ModelView[] => {
       const { models, aliases, modelErrors } = supervisor.desired
       const names = new Set([...models.keys(), ...aliases.keys(), ...modelErrors.keys()])

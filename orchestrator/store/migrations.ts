@@ -39,4 +39,7 @@ export const migrations: readonly string[] = [
      min INTEGER NOT NULL,
      max INTEGER NOT NULL
    ) STRICT, WITHOUT ROWID`,
+  `ALTER TABLE keys ADD COLUMN models TEXT;
+   ALTER TABLE keys ADD COLUMN expires_at TEXT;
+   ALTER TABLE keys ADD COLUMN priority TEXT NOT NULL DEFAULT 'normal'`,
 ]

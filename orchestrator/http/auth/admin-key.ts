@@ -1,39 +1,46 @@
 import { randomUUID } from 'node:crypto'
 import { open, readFile, rename, rm } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
+import { isAdmin, adminKeyName as name } from '../../domain/api-key.ts'
 import { BerthError } from '../../domain/errors.ts'
-import { hashKey, type KeyStore, makeKey } from './keys.ts'
-
-const name = 'admin'
+import type { StoredKeys } from '../../store/keys.ts'
+import { hashKey, makeKey } from './keys.ts'
 
 export interface AdminKey {
-  readonly from: 'environment' | 'file' | 'made'
+  /** `others`: there is none of that name, as it was removed, and others with the scope admin are known. */
+  readonly from: 'environment' | 'file' | 'made' | 'others'
   /** Where the key can be read: to be logged, unlike the key. Absent when it came from the environment. */
   readonly path?: string
 }
 
 /**
  * Puts the admin key into the store: the one given (BERTH_ADMIN_KEY), else the one in `<data>/admin.key`, else a new one,
- * written there with mode 600. The record `admin` is replaced, so an earlier admin key stops working; deleting the file
+ * written there with mode 600, unless it was removed in favour of others. The record `admin` is replaced, so an earlier admin key stops working; deleting the file
  * and starting again makes a new key. Rejects with CONFIG_INVALID when the file can't be read or written.
  */
-export async function ensureAdminKey(store: KeyStore, dataDirectory: string, given?: string): Promise<AdminKey> {
+export async function ensureAdminKey(
+  store: Pick<StoredKeys, 'find' | 'get' | 'list' | 'put'>,
+  dataDirectory: string,
+  given?: string,
+): Promise<AdminKey> {
   const put = (secret: string): void => {
     const hash = hashKey(secret)
     if (store.find(hash)?.name === name) return
-    store.put({ name, hash, scopes: ['admin', 'infer'], createdAt: new Date().toISOString() })
+    store.put({ name, hash, scopes: ['admin', 'infer'], priority: 'normal', createdAt: new Date().toISOString() })
   }
   if (given !== undefined && given.trim() !== '') {
     put(given.trim())
     return { from: 'environment' }
   }
-  const path = join(dataDirectory, 'admin.key')
+  const path = adminKeyFile(dataDirectory)
   try {
     const kept = await readKey(path)
     if (kept !== undefined) {
       put(kept)
       return { from: 'file', path }
     }
+    const lasting = store.list().some((key) => isAdmin(key) && key.expiresAt === undefined)
+    if (lasting && !store.get(name)) return { from: 'others' }
     const secret = makeKey()
     await writePrivately(path, `${secret}\n`)
     put(secret)
@@ -49,6 +56,11 @@ export async function ensureAdminKey(store: KeyStore, dataDirectory: string, giv
       { cause: error },
     )
   }
+}
+
+/** Where the admin key is kept, if none is given. */
+export function adminKeyFile(dataDirectory: string): string {
+  return join(dataDirectory, 'admin.key')
 }
 
 async function readKey(path: string): Promise<string | undefined> {

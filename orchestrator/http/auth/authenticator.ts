@@ -1,14 +1,16 @@
 import { timingSafeEqual } from 'node:crypto'
 import type { IncomingHttpHeaders } from 'node:http'
+import { isAdmin, isExpired, type KeyScope } from '../../domain/api-key.ts'
 import { BerthError } from '../../domain/errors.ts'
 import { lowerPriority, type Priority } from '../../domain/priority.ts'
-import { hashKey, type KeyStore, type Scope } from './keys.ts'
+import type { StoredKey, StoredKeys } from '../../store/keys.ts'
+import { hashKey } from './keys.ts'
 
 /**
- * Who may use a route where keys are on. `open`: anybody; `infer`: every valid key; `admin` (the default): keys with that
- * scope. A route says it as `config: { access: 'infer' }`.
+ * Who may use a route where keys are on. `open`: anybody; else keys with that scope, and those with the scope `admin` (the
+ * default). A route says it as `config: { access: 'infer' }`.
  */
-export type Access = 'open' | 'infer' | 'admin'
+export type Access = 'open' | KeyScope
 
 /** Who asks: what fair queueing and logs tell callers apart by. */
 export interface Caller {
@@ -16,18 +18,38 @@ export interface Caller {
   readonly id: string
   /** May do everything and see everything, as everybody may where there are no keys. */
   readonly admin: boolean
-  readonly key?: { readonly name: string; readonly scopes: readonly Scope[]; readonly priority: Priority }
+  readonly key?: {
+    readonly name: string
+    readonly scopes: readonly KeyScope[]
+    readonly priority: Priority
+    /** Undefined: all. */
+    readonly models: readonly string[] | undefined
+  }
 }
 
 /** What a request of this caller has: a key's priority is its requests' own, and the most that they can ask for. */
-export function priorityOf({ key }: Caller, asked: Priority | undefined): Priority {
-  if (!key) return asked ?? 'normal'
+export function priorityOf({ admin, key }: Caller, asked: Priority | undefined): Priority {
+  if (!key || admin) return asked ?? key?.priority ?? 'normal'
   return lowerPriority(asked ?? key.priority, key.priority)
+}
+
+/** Whether the caller may use a model that it asks for by `name`; `model` is the one that an alias leads to. */
+export function mayUse({ key }: Caller, name: string, model: string = name): boolean {
+  return key?.models === undefined || key.models.includes(name) || key.models.includes(model)
+}
+
+/** The answer where it may not, which says nothing of whether there is such a model. */
+export function modelForbidden({ key }: Caller, model: string): BerthError {
+  return new BerthError('FORBIDDEN', `The API key ${key?.name} may not use model ${model}.`, {
+    model,
+    models: key?.models ?? [],
+    remedy: 'Use one of its models, or a key that may use this one: `berth keys` lists keys with their models.',
+  })
 }
 
 /** Answers who sent a request, or throws UNAUTHORIZED or FORBIDDEN. Never called for routes that are open. */
 export interface Authenticator {
-  authenticate(headers: IncomingHttpHeaders, address: string, access: Access): Caller
+  authenticate(headers: IncomingHttpHeaders, address: string, access: KeyScope): Caller
 }
 
 /** For `auth: none`: everybody who reaches the address (`host-check.ts` holds strangers off). */
@@ -36,7 +58,7 @@ export function noKeys(): Authenticator {
 }
 
 /** For `auth: keys`: `Authorization: Bearer KEY` or `x-api-key: KEY`. */
-export function withKeys(keys: KeyStore): Authenticator {
+export function withKeys(keys: Pick<StoredKeys, 'find'>, nowMs: () => number = Date.now): Authenticator {
   return {
     authenticate(headers, _address, access) {
       const secret = presentedKey(headers)
@@ -48,20 +70,34 @@ export function withKeys(keys: KeyStore): Authenticator {
       const hash = hashKey(secret)
       const record = keys.find(hash)
       if (record === undefined || !sameHash(record.hash, hash)) {
-        throw new BerthError('UNAUTHORIZED', 'The API key of the request is not known here.', {
-          remedy: 'Use the key in the admin.key file of the data folder, or the one that Berth was started with.',
+        throw new BerthError(
+          'UNAUTHORIZED',
+          'The API key of the request is not known here: it is wrong or was removed.',
+          {
+            remedy: 'Use the key in the admin.key file of the data folder, or one made with `berth keys add`.',
+          },
+        )
+      }
+      const { name, scopes, priority, models, expiresAt } = record
+      if (isExpired(record, nowMs())) {
+        throw new BerthError('UNAUTHORIZED', `The API key ${name} expired at ${expiresAt}.`, {
+          expiresAt,
+          remedy: 'Have another one made: `berth keys add NAME`.',
         })
       }
-      if (access === 'admin' && !record.scopes.includes('admin')) {
-        throw new BerthError('FORBIDDEN', `The API key ${record.name} may not do this: it needs the scope admin.`, {
-          scopes: record.scopes,
-          remedy: 'Use a key with the scope admin.',
-        })
-      }
-      const { name, scopes } = record
-      return { id: `key:${name}`, admin: scopes.includes('admin'), key: { name, scopes, priority: 'normal' } }
+      const admin = isAdmin(record)
+      if (!admin && !scopes.includes(access)) throw scopeMissing(record, access)
+      return { id: `key:${name}`, admin, key: { name, scopes, priority, models } }
     },
   }
+}
+
+function scopeMissing({ name, scopes }: StoredKey, needed: KeyScope): BerthError {
+  return new BerthError('FORBIDDEN', `The API key ${name} may not do this: it needs the scope ${needed}.`, {
+    needs: needed,
+    scopes,
+    remedy: `Use a key with the scope ${needed}.`,
+  })
 }
 
 function presentedKey(headers: IncomingHttpHeaders): string | undefined {

@@ -37,7 +37,7 @@ export function healthRoutes(app: App, { services, telemetry }: RouteContext): v
   app.get(
     '/metrics',
     {
-      config: { access: 'infer' },
+      config: { access: 'metrics' },
       schema: {
         summary: 'Figures for Prometheus',
         tags: ['health'],

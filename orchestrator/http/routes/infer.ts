@@ -7,11 +7,12 @@ import { aggregate } from '../../inference/aggregate.ts'
 import type { Dispatcher, Inference } from '../../inference/dispatcher.ts'
 import type { InferenceSink, InferenceTimings } from '../../inference/types.ts'
 import type { App } from '../app.ts'
-import { type Caller, priorityOf } from '../auth/authenticator.ts'
+import { type Caller, mayUse, modelForbidden, priorityOf } from '../auth/authenticator.ts'
 import { sendError } from '../errors.ts'
 import { ReplyStream, serverTiming } from '../reply-stream.ts'
 import { requestId } from '../request-id.ts'
 import { errorAnswers } from '../schemas.ts'
+import type { ModelsService } from '../services.ts'
 
 const Config = Type.Record(Type.String(), Type.Unknown(), { description: 'Passed to the module as UserConfig.' })
 const Parameters = Type.Record(Type.String(), Type.Unknown(), {
@@ -81,8 +82,13 @@ const answers = {
   ),
 }
 
+export interface InferOptions {
+  readonly dispatcher: Dispatcher
+  readonly models: Pick<ModelsService, 'resolve'>
+}
+
 /** The routes that stream inference; everything else of a request is checked before the dispatcher sees it. */
-export function inferRoutes(app: App, { dispatcher }: { readonly dispatcher: Dispatcher }): void {
+export function inferRoutes(app: App, { dispatcher, models }: InferOptions): void {
   app.post(
     '/api/models/:name/infer',
     {
@@ -98,6 +104,7 @@ export function inferRoutes(app: App, { dispatcher }: { readonly dispatcher: Dis
     },
     (request, reply) => {
       const { body } = request
+      checkModel(models, request.caller, request.params.name)
       answer(dispatcher, request, reply, {
         model: request.params.name,
         config: (body.config ?? {}) as JsonObject,
@@ -124,6 +131,7 @@ export function inferRoutes(app: App, { dispatcher }: { readonly dispatcher: Dis
     },
     (request, reply) => {
       const { body } = request
+      checkModel(models, request.caller, body.name, request.params.id)
       answer(dispatcher, request, reply, {
         module: request.params.id,
         model: body.name,
@@ -134,6 +142,13 @@ export function inferRoutes(app: App, { dispatcher }: { readonly dispatcher: Dis
       })
     },
   )
+}
+
+/** Of a key with models, only theirs: not what an explicit load named likewise in another module. */
+function checkModel(models: InferOptions['models'], caller: Caller, name: string, id?: string): void {
+  if (caller.key?.models === undefined) return
+  const { model, module } = models.resolve(name)
+  if (!mayUse(caller, name, model) || (id !== undefined && id !== module)) throw modelForbidden(caller, name)
 }
 
 interface Asked {

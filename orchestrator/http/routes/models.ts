@@ -2,7 +2,7 @@ import { Type } from '@fastify/type-provider-typebox'
 import { errorFor } from '../../domain/error-visibility.ts'
 import type { ModelView, ModuleView } from '../../domain/views.ts'
 import type { App } from '../app.ts'
-import type { Caller } from '../auth/authenticator.ts'
+import { type Caller, mayUse, modelForbidden } from '../auth/authenticator.ts'
 import { errorAnswers, modelParams, modelSchema, moduleSchema, waitQuery } from '../schemas.ts'
 import type { ActionOptions } from '../services.ts'
 import type { RouteContext } from './context.ts'
@@ -18,12 +18,17 @@ export function modelRoutes(app: App, { services, signals }: RouteContext): void
     {
       config: { access: 'infer' },
       schema: {
-        summary: 'Every model that can be asked for',
+        summary: 'Every model that the caller can ask for',
         tags,
         response: { 200: Type.Object({ models: Type.Array(modelSchema) }), ...errorAnswers() },
       },
     },
-    (request) => ({ models: models.list().map((view) => seen(view, request.caller)) }),
+    ({ caller }) => ({
+      models: models
+        .list()
+        .filter(({ name }) => mayUse(caller, name, models.resolve(name).model))
+        .map((view) => seen(view, caller)),
+    }),
   )
 
   app.get(
@@ -37,7 +42,10 @@ export function modelRoutes(app: App, { services, signals }: RouteContext): void
         response: { 200: modelSchema, ...errorAnswers('MODEL_NOT_FOUND') },
       },
     },
-    (request) => seen(models.get(request.params.name), request.caller),
+    ({ caller, params: { name } }) => {
+      if (!mayUse(caller, name, models.resolve(name).model)) throw modelForbidden(caller, name)
+      return seen(models.get(name), caller)
+    },
   )
 
   const actions: Readonly<

@@ -1,8 +1,9 @@
 import { request as httpRequest, type IncomingMessage } from 'node:http'
 import { describe, expect, it } from 'vitest'
+import type { KeyScope } from '../../../orchestrator/domain/api-key.ts'
 import { BerthError } from '../../../orchestrator/domain/errors.ts'
 import { withKeys } from '../../../orchestrator/http/auth/authenticator.ts'
-import { hashKey, type Scope } from '../../../orchestrator/http/auth/keys.ts'
+import { hashKey } from '../../../orchestrator/http/auth/keys.ts'
 import { inferRoutes } from '../../../orchestrator/http/routes/infer.ts'
 import { createDispatcher } from '../../../orchestrator/inference/dispatcher.ts'
 import type { ModelRoute, RouteModels } from '../../../orchestrator/inference/types.ts'
@@ -27,7 +28,10 @@ async function inferServer(
     },
     watch: () => ({ queued() {}, started() {}, firstChunk() {}, ended: (outcome) => void ends.push(outcome) }),
   })
-  const { url } = await listeningServer({ ...options, plugins: [(app) => inferRoutes(app, { dispatcher })] })
+  const { url } = await listeningServer({
+    ...options,
+    plugins: [(app, { services }) => inferRoutes(app, { dispatcher, models: services.models })],
+  })
 
   async function granted(number = 0): Promise<FakeCall> {
     await eventually(() => expect(route.waiting.length).toBeGreaterThan(number))
@@ -301,9 +305,14 @@ describe('a traceback', () => {
   const withoutSecret = { error: { code: 'INFERENCE_FAILED', message: 'KeyError: text', details: { module: 'mod' } } }
 
   /** Asks as a key with these scopes, lets the module fail in its own way, and answers the last line of what came. */
-  async function lastLine(scopes: Scope[], fail: (call: FakeCall) => void, body = {}, headers = {}): Promise<string> {
+  async function lastLine(
+    scopes: KeyScope[],
+    fail: (call: FakeCall) => void,
+    body = {},
+    headers = {},
+  ): Promise<string> {
     const keys = memoryKeys()
-    keys.put({ name: 'k', hash: hashKey('secret-key'), scopes, createdAt: '2026-01-01T00:00:00Z' })
+    keys.put({ name: 'k', hash: hashKey('secret-key'), scopes, priority: 'normal', createdAt: '2026-01-01T00:00:00Z' })
     const server = await inferServer(undefined, undefined, { config: { auth: 'keys' }, auth: withKeys(keys) })
     const answer = server.post(body, { 'x-api-key': 'secret-key', ...headers })
     fail(await server.granted())

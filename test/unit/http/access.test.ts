@@ -2,10 +2,11 @@ import { readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { isLoopback } from '../../../orchestrator/config/address.ts'
+import type { KeyScope } from '../../../orchestrator/domain/api-key.ts'
 import { BerthError } from '../../../orchestrator/domain/errors.ts'
 import { ensureAdminKey } from '../../../orchestrator/http/auth/admin-key.ts'
 import { withKeys } from '../../../orchestrator/http/auth/authenticator.ts'
-import { hashKey, makeKey, type Scope } from '../../../orchestrator/http/auth/keys.ts'
+import { hashKey, makeKey } from '../../../orchestrator/http/auth/keys.ts'
 import type { RoutePlugin } from '../../../orchestrator/http/server.ts'
 import { memoryKeys, temporaryFolder, testServer } from './fake-services.ts'
 
@@ -89,10 +90,10 @@ describe('without keys', () => {
 })
 
 describe('with keys', () => {
-  const start = async (...scopes: Scope[]) => {
+  const start = async (...scopes: KeyScope[]) => {
     const keys = memoryKeys()
     const secret = makeKey()
-    keys.put({ name: 'ci', hash: hashKey(secret), scopes, createdAt: '2026-01-01T00:00:00Z' })
+    keys.put({ name: 'ci', hash: hashKey(secret), scopes, priority: 'normal', createdAt: '2026-01-01T00:00:00Z' })
     return { secret, ...(await testServer({ config: { auth: 'keys' }, auth: withKeys(keys), plugins: [whoami] })) }
   }
 

@@ -6,9 +6,10 @@ import { BerthError } from '../../../orchestrator/domain/errors.ts'
 import type { LogRecord, ModelView, ModuleView } from '../../../orchestrator/domain/views.ts'
 import type { App } from '../../../orchestrator/http/app.ts'
 import { noKeys } from '../../../orchestrator/http/auth/authenticator.ts'
-import type { KeyRecord, KeyStore } from '../../../orchestrator/http/auth/keys.ts'
+import { createKeyService } from '../../../orchestrator/http/auth/key-service.ts'
 import { createServer, listen, type ServerOptions } from '../../../orchestrator/http/server.ts'
 import type { ActionOptions, Services } from '../../../orchestrator/http/services.ts'
+import type { StoredKey, StoredKeys } from '../../../orchestrator/store/keys.ts'
 import { createTelemetry, type Telemetry } from '../../../orchestrator/telemetry/telemetry.ts'
 
 /** What routes stand on, in memory: two modules, one model, and a record of what was asked for. */
@@ -96,6 +97,8 @@ export function fakeServices(): FakeServices {
     models: {
       list: () => [modelView],
       get: model,
+      resolve: (name) =>
+        name === 'nick' ? { model: 'minilm', module: 'embeddings' } : { model: name, module: 'embeddings' },
       async load(name, options) {
         asked.push(`load ${name} wait=${options.wait}`)
         await services.during(options)
@@ -106,6 +109,14 @@ export function fakeServices(): FakeServices {
         return get(model(name).module)
       },
     },
+    keys: createKeyService({
+      keys: memoryKeys(),
+      required: false,
+      adminKey: { variable: 'BERTH_ADMIN_KEY' },
+      nowMs: Date.now,
+      log() {},
+      onRemoved() {},
+    }),
     environments: {
       list: () => Promise.resolve([{ key: 'abc', bytes: 10, modules: ['embeddings'] }]),
       prune: () => Promise.resolve([{ key: 'old' }]),
@@ -184,11 +195,14 @@ export async function temporaryFolder(): Promise<string> {
   return folder
 }
 
-export function memoryKeys(): KeyStore & { readonly records: Map<string, KeyRecord> } {
-  const records = new Map<string, KeyRecord>()
+export function memoryKeys(): StoredKeys & { readonly records: Map<string, StoredKey> } {
+  const records = new Map<string, StoredKey>()
   return {
     records,
     find: (hash) => [...records.values()].find((record) => record.hash === hash),
-    put: (record) => records.set(record.name, record),
+    get: (name) => records.get(name),
+    list: () => [...records.values()],
+    put: (record) => void records.set(record.name, record),
+    remove: (name) => records.delete(name),
   }
 }

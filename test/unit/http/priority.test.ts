@@ -1,5 +1,7 @@
 import { describe, expect, it } from 'vitest'
+import type { KeyScope } from '../../../orchestrator/domain/api-key.ts'
 import { BerthError } from '../../../orchestrator/domain/errors.ts'
+import type { Priority } from '../../../orchestrator/domain/priority.ts'
 import { withKeys } from '../../../orchestrator/http/auth/authenticator.ts'
 import { hashKey, makeKey } from '../../../orchestrator/http/auth/keys.ts'
 import { inferRoutes } from '../../../orchestrator/http/routes/infer.ts'
@@ -16,7 +18,10 @@ async function inferring(options: TestServerOptions = {}) {
       return { cancel() {}, resume() {} } as never
     },
   }
-  const { app } = await testServer({ ...options, plugins: [(scope) => inferRoutes(scope, { dispatcher })] })
+  const { app } = await testServer({
+    ...options,
+    plugins: [(scope, { services }) => inferRoutes(scope, { dispatcher, models: services.models })],
+  })
   const post = (payload: object, headers = {}, url = '/api/models/minilm/infer') =>
     app.inject({ method: 'POST', url, payload, headers })
   return { asked, post }
@@ -47,16 +52,23 @@ describe('priority and caller of an inference', () => {
     expect(asked).toEqual([])
   })
 
-  it("with keys: the key's name, and never above the key's own priority", async () => {
-    const keys = memoryKeys()
-    const secret = makeKey()
-    keys.put({ name: 'ci', hash: hashKey(secret), scopes: ['infer'], createdAt: '2026-01-01T00:00:00Z' })
-    const { asked, post } = await inferring({ config: { auth: 'keys' }, auth: withKeys(keys) })
-    for (const priority of [undefined, 'low', 'high']) await post({ priority }, { 'x-api-key': secret })
-    expect(asked.map(({ caller, priority }) => [caller, priority])).toEqual([
-      ['key:ci', 'normal'],
-      ['key:ci', 'low'],
-      ['key:ci', 'normal'],
-    ])
-  })
+  it.each<[Priority, KeyScope, string[]]>([
+    ['low', 'infer', ['low', 'low', 'low']],
+    ['normal', 'infer', ['normal', 'low', 'normal']],
+    ['high', 'infer', ['high', 'low', 'high']],
+    ['normal', 'admin', ['normal', 'low', 'high']],
+  ])(
+    "with a key of priority %s and scope %s: its name, and at most its priority but for an admin's",
+    async (priority, scope, had) => {
+      const keys = memoryKeys()
+      const secret = makeKey()
+      const key = { name: 'ci', hash: hashKey(secret), scopes: [scope], priority, createdAt: '2026-01-01T00:00:00Z' }
+      keys.put(key)
+      const { asked, post } = await inferring({ config: { auth: 'keys' }, auth: withKeys(keys) })
+      for (const wanted of [undefined, 'low', 'high']) await post({ priority: wanted }, { 'x-api-key': secret })
+      expect(asked.map((request) => request.priority)).toEqual(had)
+      expect(new Set(asked.map(({ caller }) => caller))).toEqual(new Set(['key:ci']))
+      expect(asked[0]?.keyInfo).toEqual({ Key: 'ci', Groups: [scope] })
+    },
+  )
 })

@@ -4,6 +4,7 @@ import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from '
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { describe, expect, onTestFinished, test, vi } from 'vitest'
+import { migrations } from '../../../orchestrator/store/migrations.ts'
 import { createStore, type Store } from '../../../orchestrator/store/store.ts'
 import { caught } from '../../support/caught.ts'
 import { tempFolder } from '../../support/temp-folder.ts'
@@ -24,6 +25,7 @@ const key = {
   name: 'admin',
   hash: 'ab'.repeat(32),
   scopes: ['admin', 'infer'],
+  priority: 'normal',
   createdAt: '2025-01-01T00:00:00.000Z',
 } as const
 
@@ -82,15 +84,18 @@ describe('what survives a restart', () => {
     expect([...reopened(store, folder).scales.list()]).toEqual([['b', { min: 2, max: 2 }]])
   })
 
-  test('what a Berth of an earlier version has written', () => {
+  test.each([1, 2, 3])('what a Berth of version %i of the store has written', (version) => {
     const folder = tempFolder()
-    open(folder).close()
     const db = new DatabaseSync(join(folder, 'berth.db'))
-    db.exec(`DROP TABLE scales; PRAGMA user_version = 2; INSERT INTO disabled (id) VALUES ('a')`)
+    for (const statements of migrations.slice(0, version)) db.exec(statements)
+    db.exec(`PRAGMA user_version = ${version};
+      INSERT INTO disabled (id) VALUES ('a');
+      INSERT INTO keys (name, hash, scopes, created_at) VALUES ('admin', '${key.hash}', 'admin infer', '${key.createdAt}')`)
     db.close()
     const store = open(folder)
     store.scales.set('a', { min: 1, max: 1 })
     expect([store.disabled.list(), store.scales.list().size]).toEqual([new Set(['a']), 1])
+    expect(store.keys.find(key.hash)).toEqual(key)
   })
 
   test('keys, by their hash', () => {
@@ -101,9 +106,17 @@ describe('what survives a restart', () => {
     const after = reopened(store, folder)
     expect(after.keys.find(key.hash)).toBeUndefined()
     expect(after.keys.find('cd'.repeat(32))).toEqual({ ...key, hash: 'cd'.repeat(32) })
-    expect(after.keys.remove('admin')).toBe(true)
-    expect(after.keys.remove('admin')).toBe(false)
-    expect(reopened(after, folder).keys.list()).toEqual([])
+    const limited = { ...key, name: 'ci', hash: 'ef'.repeat(32), scopes: ['infer'], priority: 'low' } as const
+    after.keys.put({ ...limited, models: ['a b', 'c,"d'], expiresAt: '2030-01-01T00:00:00.000Z' })
+    const again = reopened(after, folder)
+    expect(again.keys.get('ci')).toEqual({ ...limited, models: ['a b', 'c,"d'], expiresAt: '2030-01-01T00:00:00.000Z' })
+    again.keys.put(limited)
+    const last = reopened(again, folder)
+    expect(last.keys.list()).toEqual([{ ...key, hash: 'cd'.repeat(32) }, limited])
+    expect(last.keys.remove('ci')).toBe(true)
+    expect(last.keys.remove('admin')).toBe(true)
+    expect(last.keys.remove('admin')).toBe(false)
+    expect(reopened(last, folder).keys.list()).toEqual([])
   })
 
   test('generations: no replica ever gets one twice', () => {
