@@ -83,23 +83,25 @@ export class LogBuffer {
   }
 }
 
-/** Bytes to lines: `push` what arrives, `flush` at the end. Lines longer than 64 KiB are cut in pieces. */
+/** Bytes to lines: `push` what arrives, `flush` at the end. Lines longer than `longest` characters are cut in pieces. */
 export class LineSplitter {
   readonly #decoder = new StringDecoder('utf8')
   readonly #onLine: (text: string) => void
+  readonly #longest: number
   #rest = ''
 
-  constructor(onLine: (text: string) => void) {
+  constructor(onLine: (text: string) => void, longest = maximumLine) {
     this.#onLine = onLine
+    this.#longest = longest
   }
 
   push(bytes: Buffer): void {
     const parts = (this.#rest + this.#decoder.write(bytes)).split('\n')
     this.#rest = parts.pop() ?? ''
     for (const part of parts) this.#emit(part.endsWith('\r') ? part.slice(0, -1) : part)
-    while (this.#rest.length > maximumLine) {
-      this.#onLine(this.#rest.slice(0, maximumLine))
-      this.#rest = this.#rest.slice(maximumLine)
+    while (this.#rest.length > this.#longest) {
+      this.#onLine(this.#rest.slice(0, this.#longest))
+      this.#rest = this.#rest.slice(this.#longest)
     }
   }
 
@@ -110,8 +112,8 @@ export class LineSplitter {
   }
 
   #emit(line: string): void {
-    for (let from = 0; from === 0 || from < line.length; from += maximumLine) {
-      this.#onLine(line.slice(from, from + maximumLine))
+    for (let from = 0; from === 0 || from < line.length; from += this.#longest) {
+      this.#onLine(line.slice(from, from + this.#longest))
     }
   }
 }

@@ -1,10 +1,10 @@
 import { Agent as HttpAgent } from 'node:http'
 import { Agent as HttpsAgent } from 'node:https'
-import type { Readable } from 'node:stream'
+import type { Duplex, Readable } from 'node:stream'
 import type Docker from 'dockerode'
 import { BerthError } from '../../domain/errors.ts'
 import type { Connection } from './connection.ts'
-import { DaemonRefusal, fromVendor } from './daemon-error.ts'
+import { fromVendor } from './daemon-error.ts'
 import { compareApi, type DaemonVersion, readVersion } from './daemon-version.ts'
 import type { RegistryAuth } from './registry-auth.ts'
 
@@ -32,6 +32,7 @@ interface Call {
   readonly body?: object
   readonly file?: Readable
   readonly auth?: RegistryAuth | undefined
+  readonly registries?: Readonly<Record<string, RegistryAuth>> | undefined
   readonly signal?: AbortSignal | undefined
   /** Limit of the whole call, of a stream until it begins. */
   readonly limitMs?: number | undefined
@@ -92,34 +93,33 @@ export class Daemon {
     return this.#ask('GET', `/images/${reference}/json`, { signal })
   }
 
-  /** Progress, one JSON object a line (`BuildEvent`). */
+  /** Progress, one JSON object a line (`PullEvent`). */
   pull(image: string, tag: string, auth: RegistryAuth | undefined, signal: AbortSignal): Promise<Readable> {
     return this.#stream('POST', '/images/create', { query: { fromImage: image, tag }, auth, signal })
   }
 
-  /** Builds an image from a context; resolves when it is built. Rejects with a DaemonRefusal that says why it failed. */
-  async build(order: BuildOrder, onEvent: (event: BuildEvent) => void, signal: AbortSignal): Promise<void> {
+  /** A connection for the session of a build (`buildkit/`), which answers these gRPC methods. */
+  async openSession(id: string, methods: readonly string[], signal: AbortSignal): Promise<Duplex> {
+    const request = {
+      method: 'POST',
+      path: '/session',
+      hijack: true,
+      headers: {
+        Upgrade: 'h2c',
+        'X-Docker-Expose-Session-Uuid': id,
+        'X-Docker-Expose-Session-Name': 'berth',
+        'X-Docker-Expose-Session-Grpc-Method': methods,
+      },
+      statusCodes: { 200: true },
+    }
+    return await this.#bounded({ signal, limitMs: quickMs }, (abortSignal) => this.#send({ ...request, abortSignal }))
+  }
+
+  /** Builds an image from a context. The answer is its progress, one JSON object a line, the last with `error` if it failed. */
+  build(order: BuildOrder, session: string, signal: AbortSignal): Promise<Readable> {
     const { context, tag, registries, ...rest } = order
-    const docker = this.#docker as unknown as BuildKitDocker
-    // BuildKit, where the daemon has it, since today's Dockerfiles use what only it knows: the library holds a session
-    // for it, and decodes its messages.
-    const options = { ...rest, t: tag, rm: true, forcerm: true, version: '2', registryconfig: registries }
-    const run = (abortSignal: AbortSignal): Promise<NodeJS.ReadableStream> =>
-      docker.buildImage(context, { ...options, abortSignal })
-    const stream = await this.#bounded({ signal, limitMs: slowMs }, run)
-    await new Promise<void>((resolve, reject) => {
-      let failure: string | undefined
-      const finished = (error: Error | null): void => {
-        if (signal.aborted) reject(signal.reason)
-        else if (error !== null) reject(fromVendor(error, this.address))
-        else if (failure !== undefined) reject(new DaemonRefusal(500, failure))
-        else resolve()
-      }
-      docker.followProgress(stream, finished, (event) => {
-        if (typeof event.error === 'string') failure = event.error.trim()
-        onEvent(event)
-      })
-    })
+    const query = { ...rest, t: tag, rm: true, forcerm: true, version: '2', session }
+    return this.#stream('POST', '/build', { query, file: context, registries, signal })
   }
 
   async imagesWith(label: readonly string[]): Promise<readonly string[]> {
@@ -244,19 +244,26 @@ export class Daemon {
   }
 
   #dial<T>(method: string, path: string, call: Call, isStream: boolean, abortSignal: AbortSignal): Promise<T> {
-    const { query = {}, body = {}, file, auth } = call
+    const { query = {}, body = {}, file, auth, registries } = call
     const request = {
       path: Object.keys(query).length === 0 ? path : `${path}?`,
       method,
       options: { _query: query, _body: body },
       ...(file === undefined ? {} : { file }),
       ...(auth === undefined ? {} : { authconfig: { ...auth } }),
+      ...(registries === undefined ? {} : { registryconfig: { ...registries } }),
       isStream,
       abortSignal,
       statusCodes: { 200: true, 201: true, 204: true, 304: true },
     }
+    return this.#send<T>(request)
+  }
+
+  #send<T>(request: object): Promise<T> {
     return new Promise((resolve, reject) => {
-      this.#docker.modem.dial(request, (error, result) => (error ? reject(error) : resolve(result as T)))
+      this.#docker.modem.dial(request as Parameters<Docker['modem']['dial']>[0], (error, result) =>
+        error ? reject(error) : resolve(result as T),
+      )
     })
   }
 
@@ -300,7 +307,7 @@ export interface LogsQuery {
 
 export interface BuildOrder {
   /** A tar stream. */
-  readonly context: NodeJS.ReadableStream
+  readonly context: Readable
   readonly tag: string
   /** Path inside the context. */
   readonly dockerfile: string
@@ -309,23 +316,11 @@ export interface BuildOrder {
   readonly registries: Readonly<Record<string, RegistryAuth>>
 }
 
-/** A line of a pull's or a build's progress. */
-export interface BuildEvent {
-  readonly stream?: string
+/** A line of a pull's progress. */
+export interface PullEvent {
   readonly status?: string
   readonly id?: string
-  readonly error?: string
   readonly progressDetail?: { readonly current?: number; readonly total?: number }
-}
-
-/** What the library has and its types do not. */
-interface BuildKitDocker {
-  buildImage(context: NodeJS.ReadableStream, options: object): Promise<NodeJS.ReadableStream>
-  followProgress(
-    stream: NodeJS.ReadableStream,
-    onFinished: (error: Error | null) => void,
-    onEvent: (event: BuildEvent) => void,
-  ): void
 }
 
 function isStream(value: unknown): value is Readable {

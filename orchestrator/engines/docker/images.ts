@@ -1,7 +1,9 @@
 import { BerthError } from '../../domain/errors.ts'
 import type { PrepareProgress } from '../engine.ts'
 import { SharedWork } from '../shared-work.ts'
-import type { BuildEvent, BuildOrder, Daemon, ImageState } from './daemon.ts'
+import type { BuildAnswers } from './buildkit/session.ts'
+import { caBundle } from './ca-bundle.ts'
+import type { BuildOrder, Daemon, ImageState, PullEvent } from './daemon.ts'
 import { isRefusal } from './daemon-error.ts'
 import { jsonLines } from './json-lines.ts'
 import { allRegistryAuths, registryAuth, registryOf } from './registry-auth.ts'
@@ -24,7 +26,7 @@ export class Images {
   readonly #env: Variables
   readonly #making = new SharedWork<PrepareProgress, ImageFacts>()
 
-  /** `env`: where the registry logins are, and proxies and package indexes for builds. */
+  /** `env`: where the registry logins are, and proxies, package indexes and certificates for builds. */
   constructor(daemon: Daemon, env: Variables) {
     this.#daemon = daemon
     this.#env = env
@@ -115,18 +117,17 @@ export class Images {
   ): Promise<ImageFacts> {
     report({ phase: 'image', message: `builds ${tag}` })
     const lines: string[] = []
-    const onEvent = (event: BuildEvent): void => {
-      for (const line of (event.stream ?? event.status ?? '').split('\n')) {
-        const text = line.trimEnd()
-        if (text === '') continue
-        lines.push(text)
-        if (lines.length > 40) lines.shift()
-        report({ phase: 'image', message: text, line: text })
-      }
+    const onLine = (line: string): void => {
+      lines.push(line)
+      if (lines.length > 40) lines.shift()
+      report({ phase: 'image', message: line, line })
     }
     try {
       const registries = await allRegistryAuths(this.#env)
-      await this.#daemon.build({ ...order(), tag, registries, buildargs: buildArguments(this.#env) }, onEvent, signal)
+      const whole = { ...order(), tag, registries, buildargs: buildArguments(this.#env) }
+      // With its libraries only where something is built.
+      const { buildImage } = await import('./buildkit/build.ts')
+      await buildImage(this.#daemon, whole, await this.#answers(), onLine, signal)
     } catch (error) {
       if (signal.aborted) throw signal.reason
       if (!isRefusal(error)) throw error
@@ -136,6 +137,15 @@ export class Images {
     const image = await this.find(tag, signal)
     if (image === undefined) throw unavailable(tag, 'the build ended without it', 'build it by hand to see why')
     return image
+  }
+
+  /** Logins are looked up when a Dockerfile names their registry. */
+  async #answers(): Promise<BuildAnswers> {
+    const bundle = await caBundle(this.#env)
+    return {
+      credentials: (host) => registryAuth(host === 'registry-1.docker.io' ? 'docker.io' : host, this.#env),
+      secrets: bundle === undefined ? {} : { ca_bundle: bundle },
+    }
   }
 
   #facts(reference: string, state: ImageState): ImageFacts {
@@ -171,7 +181,7 @@ class PullProgress {
     this.#report = report
   }
 
-  note(event: BuildEvent): void {
+  note(event: PullEvent): void {
     const { id, status, progressDetail } = event
     if (id === undefined || status === undefined) return
     const layer = this.#layers.get(id)

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
@@ -150,7 +150,7 @@ describe.skipIf(!dockerAvailable)('an image', () => {
     it('is built once for its content, with its output told', async () => {
       await writeFile(
         join(folder, 'Dockerfile'),
-        `FROM python:3.13-slim-trixie\nCOPY --chmod=644 <<EOF /hello\n${randomUUID()}\nEOF\nCOPY . /context\nRUN echo said by the build && ls /context\n`,
+        `FROM python:3.13-slim-trixie\nCOPY --chmod=644 <<EOF /hello\n${randomUUID()}\nEOF\nCOPY . /context\nRUN echo "größer: $((40 + 2))" && ls /context\n`,
       )
       await mkdir(join(folder, 'data'))
       await writeFile(join(folder, 'data', 'kept.txt'), 'kept')
@@ -159,8 +159,10 @@ describe.skipIf(!dockerAvailable)('an image', () => {
       const spec = harness.spec({ folder, base: { kind: 'dockerfile', dockerfile: 'Dockerfile', context: '.' } })
       const progress: PrepareProgress[] = []
       expect(await harness.engine.prepare(spec, soon(), (each) => progress.push(each))).toEqual({ cached: false })
-      const lines = progress.map(({ line }) => line ?? '').join('\n')
-      expect(lines).toContain('said by the build')
+      const lines = progress.flatMap(({ line }) => line ?? [])
+      // Not the words of the Dockerfile: what its step printed.
+      expect(lines).toContain('größer: 42')
+      expect(lines).toContain('data')
       expect(await harness.engine.prepare(spec, soon(), ignore)).toEqual({ cached: true })
       const { id, endpoint } = await harness.engine.start(spec, soon())
       await untilHealthy(endpoint)
@@ -200,6 +202,40 @@ RUN test "$npm_config_registry" = https://npm.example/
       const [image = ''] = (await docker('images', '--quiet', ...marks)).split('\n')
       expect(await docker('image', 'inspect', '--format', '{{json .Config.Env}}', image)).not.toContain('.example')
       await engine.forget('probe', { data: true })
+    })
+
+    it('may have the CA bundle of this machine as a secret, which stays out of the image', async () => {
+      const bundle = join(folder, 'ca.pem')
+      const secret = '--mount=type=secret,id=ca_bundle,target=/etc/ssl/certs/ca-certificates.crt,mode=0444'
+      await writeFile(bundle, `certificates ${randomUUID()}`)
+      await writeFile(join(folder, '.dockerignore'), '*.pem\n')
+      const base = { kind: 'dockerfile', dockerfile: 'Dockerfile', context: '.' } as const
+      const built = async (env: NodeJS.ProcessEnv) => {
+        // A secret's content is no part of what BuildKit keeps steps by.
+        await writeFile(
+          join(folder, 'Dockerfile'),
+          `FROM python:3.13-slim-trixie
+LABEL made=${randomUUID()}
+RUN ${secret} cp /etc/ssl/certs/ca-certificates.crt /seen
+RUN cp /etc/ssl/certs/ca-certificates.crt /kept
+`,
+        )
+        const engine = await harness.open({ env })
+        const spec = harness.spec({ folder, base })
+        await engine.prepare(spec, soon(), ignore)
+        const { id } = await engine.start(spec, soon())
+        const files = await Promise.all(['/seen', '/kept'].map((file) => docker('exec', id, 'cat', file)))
+        await engine.stop(id, { graceMs: 0 })
+        await engine.forget('probe', { data: true })
+        return files
+      }
+      const [seen, kept] = await built({ ...process.env, SSL_CERT_FILE: bundle })
+      expect(seen).toBe(await readFile(bundle, 'utf8'))
+      expect(kept === seen).toBe(false)
+      // Where none is named the image's own serves.
+      const none = { SSL_CERT_FILE: '', REQUESTS_CA_BUNDLE: '', PIP_CERT: '', CURL_CA_BUNDLE: '' }
+      const [own, same] = await built({ ...process.env, ...none })
+      expect(own === same).toBe(true)
     })
 
     it('that fails says why', async () => {

@@ -96,6 +96,23 @@ describe.skipIf(!available)('a registry', () => {
     expect(again).toEqual([])
   })
 
+  it('gets the login for the base of a Dockerfile too', async () => {
+    const context = await mkdtemp(join(folder, 'module-'))
+    await writeFile(join(context, 'Dockerfile'), `FROM ${image}\nLABEL made=${randomUUID()}\n`)
+    const spec = harness.spec({ folder: context, base: { kind: 'dockerfile', dockerfile: 'Dockerfile', context: '.' } })
+    const auth = Buffer.from(`${login.user}:${login.password}`).toString('base64')
+    const nobody = await harness.open({ env: await loggedIn({}) })
+    await docker('rmi', '--force', image).catch(ignore)
+    await expect(nobody.prepare(spec, soon(), ignore)).rejects.toMatchObject({ code: 'IMAGE_UNAVAILABLE' })
+    const engine = await harness.open({ env: await loggedIn({ auths: { [address]: { auth } } }) })
+    // The image is empty, so nothing can run in it: it is built, and the runner then finds no Python.
+    const progress: PrepareProgress[] = []
+    await engine.prepare(spec, soon(), (each) => progress.push(each)).catch(ignore)
+    const marks = ['--filter', `label=dev.berth.instance=${harness.instance}`]
+    expect(await docker('images', '--quiet', ...marks)).not.toBe('')
+    await engine.forget('probe', { data: true })
+  })
+
   it('that has no such tag is told apart', async () => {
     const auth = Buffer.from(`${login.user}:${login.password}`).toString('base64')
     const engine = await harness.open({ env: await loggedIn({ auths: { [`http://${address}`]: { auth } } }) })
