@@ -1,7 +1,11 @@
+import { randomUUID } from 'node:crypto'
 import { mkdir, rename } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import type { ModuleView } from '../../orchestrator/domain/views.ts'
 import { inferFailure, textOf } from '../support/answers.ts'
+import { dockerAvailable } from '../support/docker.ts'
+import { docker } from '../support/docker-cleanup.ts'
 import { engines, plainModule } from '../support/engines.ts'
 import { startBerth, type TestBerth, waitFor } from '../support/orchestrator.ts'
 import { mayMount, mountSmallDisk } from '../support/small-disk.ts'
@@ -113,6 +117,48 @@ describe.runIf(mayMount())('a disk that is full during an install', () => {
     } finally {
       await berth?.close()
       disk.remove()
+    }
+  })
+})
+
+describe.skipIf(!dockerAvailable)('a disk of Docker that is full during an install', () => {
+  it('is named, leaves no half environment, harms no other module, and the install works once there is room', async () => {
+    const berth = await startBerth({ engine: 'docker', modules: { good: { ...plainModule } } })
+    const holder = `berth-test-full-${randomUUID()}`
+    let volume = ''
+    try {
+      await berth.infer('good')
+      const making = join('..', 'making', 'huge')
+      const wheels = join(berth.modulesFolder, making, 'wheels')
+      const wheel = await makeWheel(wheels, { name: 'tinyhuge', paddingBytes: 100 * 1024 * 1024 })
+      await berth.writeModule(making, { 'requirements.txt': `--no-index\n./wheels/${wheel}\n`, ...plainModule })
+      await rename(join(berth.modulesFolder, making), join(berth.modulesFolder, 'huge'))
+      const installed = (view: ModuleView) => view.environment?.state === 'ready' || view.error !== undefined
+      const { environment } = await berth.until('huge', installed, 120_000)
+      expect(environment?.state).toBe('ready')
+
+      // In its volume's place comes one on a file system too small for it, which a running container keeps mounted.
+      await berth.json('POST', '/api/modules/huge/disable?wait=true')
+      volume = `berth-env-${environment?.key}`
+      await docker('volume', 'rm', volume)
+      const small = `type=volume,source=${volume},target=/held,volume-opt=type=tmpfs,volume-opt=device=tmpfs,volume-opt=o=size=48m`
+      await docker('run', '--detach', '--name', holder, '--mount', small, 'python:3.13-slim-trixie', 'sleep', '600')
+      await berth.json('POST', '/api/modules/huge/enable')
+      const refused = await inferFailure(berth, 'huge')
+      expect(refused).toMatchObject({ code: 'REQUIREMENTS_FAILED', status: 502, details: { module: 'huge' } })
+      expect(JSON.stringify(refused)).toMatch(/no space|disk/i)
+      expect(textOf(await berth.infer('good'))).toBe('0')
+      const { environments } = await berth.json<{ environments: { key: string }[] }>('GET', '/api/environments')
+      expect(environments.map(({ key }) => key)).not.toContain(environment?.key)
+
+      await docker('rm', '--force', holder)
+      await docker('volume', 'rm', '--force', volume)
+      await berth.json('POST', '/api/modules/huge/restart')
+      await waitFor(120_000, 'it answers', async () => textOf(await berth.infer('huge')) === '0')
+    } finally {
+      await docker('rm', '--force', holder).catch(() => {})
+      await berth.close()
+      if (volume !== '') await docker('volume', 'rm', '--force', volume).catch(() => {})
     }
   })
 })

@@ -1,6 +1,9 @@
+import { execFile, execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
+import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
+import { promisify } from 'node:util'
 import { afterEach, describe, expect, it } from 'vitest'
 import { engines, plainModule } from '../support/engines.ts'
 import { containersOf, processesInContainers, processesOf } from '../support/leftovers.ts'
@@ -134,6 +137,55 @@ describe.each(engines)('kill -9 on the %s engine', (engine) => {
     expect(running(berth, engine)).toHaveLength(1)
   })
 })
+
+describe.each(engines)('kill -9 during an install on the %s engine', (engine) => {
+  it('and `berth down`: nothing is left, and the next start installs anew', async () => {
+    const requirements = 'import time\n\ndef Install(_):\n    print("installs now", flush=True)\n    time.sleep(600)\n'
+    berth = await startBerth({ engine, modules: { slow: { ...plainModule, 'requirements.py': requirements } } })
+    const current = berth
+    const begun = () =>
+      waitFor(120_000, 'it installs', async () =>
+        (await current.logs('slow')).some(({ message }) => message.includes('installs now')),
+      )
+    await begun()
+    await berth.kill()
+    await down(berth, engine)
+    const { dataFolder } = berth
+    const left = () => (engine === 'docker' ? everyContainerOf(instanceOf(current)) : processesOf(dataFolder))
+    await waitFor(
+      20_000,
+      () => `nothing is left: ${JSON.stringify(left())}`,
+      async () => left().length === 0,
+    )
+    await down(berth, engine)
+    await rm(join(dataFolder, 'logs'), { recursive: true, force: true })
+    await berth.restart()
+    await begun()
+    expect(await berth.module('slow')).toMatchObject({ environment: { state: 'installing' } })
+  })
+})
+
+/** `berth down` in a terminal of its own, where no orchestrator answers. */
+async function down(berth: TestBerth, engine: string): Promise<void> {
+  const { url, dataFolder, modulesFolder } = berth
+  const env = {
+    ...process.env,
+    BERTH_URL: url,
+    BERTH_LISTEN: new URL(url).host,
+    BERTH_DATA: dataFolder,
+    BERTH_MODULES: modulesFolder,
+    BERTH_ENGINE: engine,
+  }
+  const program = join(import.meta.dirname, '../../orchestrator/cli/berth.ts')
+  await promisify(execFile)(process.execPath, [program, 'down'], { env, timeout: 120_000 })
+}
+
+/** Installers and helpers too. */
+function everyContainerOf(instance: string): string[] {
+  const filter = `label=dev.berth.instance=${instance}`
+  const text = execFileSync('docker', ['ps', '--all', '--quiet', '--filter', filter], { encoding: 'utf8' })
+  return text.split('\n').filter((line) => line !== '')
+}
 
 function modulesProcesses(berth: TestBerth, engine: string) {
   const instance = instanceOf(berth)

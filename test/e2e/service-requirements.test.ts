@@ -1,7 +1,12 @@
-import { cp } from 'node:fs/promises'
+import { createHash } from 'node:crypto'
+import { once } from 'node:events'
+import { cp, readFile } from 'node:fs/promises'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { extraOf } from '../support/answers.ts'
+import { docker } from '../support/docker-cleanup.ts'
 import { engines } from '../support/engines.ts'
 import { startBerth, type TestBerth } from '../support/orchestrator.ts'
 import { uvVariables } from '../support/test-uv.ts'
@@ -67,6 +72,11 @@ const modules = {
   },
 }
 
+/** Where containers reach this machine. */
+async function bridgeAddress(): Promise<string> {
+  return await docker('network', 'inspect', '--format', '{{(index .IPAM.Config 0).Gateway}}', 'bridge')
+}
+
 describe.each(engines)('requirements on the %s engine', (engine) => {
   let berth: TestBerth
 
@@ -97,6 +107,42 @@ describe.each(engines)('requirements on the %s engine', (engine) => {
       tinymarked: '1.0',
       tinyskipped: null,
     })
+  })
+
+  it('of requirements.txt by hash and by URL', async () => {
+    const wheel = await readFile(join(berth.folder, 'parts/wheels/tinywheel-1.0-py3-none-any.whl'))
+    const sha256 = createHash('sha256').update(wheel).digest('hex')
+    const served: string[] = []
+    const server = createServer((request, response) => {
+      served.push(request.url ?? '')
+      response.end(wheel)
+    })
+    server.listen(0, '0.0.0.0')
+    await once(server, 'listening')
+    try {
+      const { port } = server.address() as AddressInfo
+      const url = `http://${engine === 'docker' ? await bridgeAddress() : '127.0.0.1'}:${port}`
+      const hashed = (hash: string) => `--no-index\n--find-links wheels\ntinywheel==1.0 \\\n    --hash=sha256:${hash}\n`
+      const files: Readonly<Record<string, string>> = {
+        hashed: hashed(sha256),
+        tampered: hashed(createHash('sha256').update('other').digest('hex')),
+        linked: `tinywheel @ ${url}/tinywheel-1.0-py3-none-any.whl#sha256=${sha256}\n`,
+      }
+      for (const [id, requirements] of Object.entries(files)) {
+        await cp(join(berth.folder, 'parts'), join(berth.modulesFolder, id), { recursive: true })
+        await berth.writeModule(id, { 'requirements.txt': requirements, 'service.py': service('tinywheel') })
+      }
+      for (const id of ['hashed', 'linked']) {
+        expect((await installed(id)).error, id).toBeUndefined()
+        expect(await extraOf(berth, id, {})).toEqual({ tinywheel: '1.0' })
+      }
+      expect(served).toContain('/tinywheel-1.0-py3-none-any.whl')
+      const { error } = await installed('tampered')
+      expect(error).toMatchObject({ code: 'REQUIREMENTS_FAILED', details: { module: 'tampered' } })
+      expect(JSON.stringify(error)).toMatch(/hash/i)
+    } finally {
+      server.close()
+    }
   })
 
   it.each([

@@ -66,6 +66,9 @@ export interface TestBerthOptions {
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const main = join(root, 'orchestrator/main.ts')
 
+/** Shorter than a test's own time, so that what hangs says where. */
+const longestRequestMs = 150_000
+
 export async function startBerth(options: TestBerthOptions): Promise<TestBerth> {
   const folder = await mkdtemp(join(tmpdir(), 'berth-e2e-'))
   const modulesFolder = join(folder, 'modules')
@@ -103,7 +106,10 @@ export async function startBerth(options: TestBerthOptions): Promise<TestBerth> 
     const started = child
     await waitFor(60_000, 'the orchestrator is ready', async () => {
       if (started.exitCode !== null || started.signalCode !== null) throw new Error(`the orchestrator ended:\n${log}`)
-      return (await fetch(`${url}/readyz`).catch(() => undefined))?.status === (options.ready ?? 200)
+      return (
+        (await fetch(`${url}/readyz`, { signal: AbortSignal.timeout(10_000) }).catch(() => undefined))?.status ===
+        (options.ready ?? 200)
+      )
     })
   }
 
@@ -112,7 +118,10 @@ export async function startBerth(options: TestBerthOptions): Promise<TestBerth> 
       method,
       headers: { ...(body === undefined ? {} : { 'content-type': 'application/json' }), ...extra.headers },
       ...(body === undefined ? {} : { body: typeof body === 'string' ? body : JSON.stringify(body) }),
-      ...(extra.signal ? { signal: extra.signal } : {}),
+      signal: extra.signal ?? AbortSignal.timeout(longestRequestMs),
+    }).catch((error: unknown) => {
+      if (!(error instanceof Error) || error.name !== 'TimeoutError') throw error
+      throw new Error(`${method} ${path} had no answer within ${longestRequestMs} ms:\n${log.slice(-4_000)}`)
     })
   }
 
@@ -174,6 +183,7 @@ export async function startBerth(options: TestBerthOptions): Promise<TestBerth> 
     },
     writeModule: (id, files) => writeFiles(join(modulesFolder, id), files),
     async kill() {
+      if (child.exitCode !== null || child.signalCode !== null) return
       const gone = once(child, 'exit')
       child.kill('SIGKILL')
       await gone

@@ -215,7 +215,7 @@ RUN test "$npm_config_registry" = https://npm.example/
         await writeFile(
           join(folder, 'Dockerfile'),
           `FROM python:3.13-slim-trixie
-LABEL made=${randomUUID()}
+ENV MADE=${randomUUID()}
 RUN ${secret} cp /etc/ssl/certs/ca-certificates.crt /seen
 RUN cp /etc/ssl/certs/ca-certificates.crt /kept
 `,

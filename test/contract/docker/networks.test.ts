@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { dockerAvailable } from '../../support/docker.ts'
 import { docker } from '../../support/docker-cleanup.ts'
+import { testProtocolImage } from '../../support/docker-images.ts'
 import { type DockerHarness, dockerHarness, ignore, inside, soon, untilHealthy } from './harness.ts'
 
 /** Networks: one a module, each in a small subnet of its own. */
@@ -110,6 +111,40 @@ describe.skipIf(!dockerAvailable)('a module network', () => {
     expect(await docker('port', id)).toMatch(/^8000\/tcp -> 127\.0\.0\.1:\d+$/)
     await engine.stop(id, { graceMs: 0 })
     await engine.forget('probe', { data: true })
+  })
+
+  it('is there for each of forty modules of one instance, more than the daemon’s own address pools hold', async () => {
+    const image = await testProtocolImage()
+    const engine = await harness.open({ subnets: ['10.214.16.0/20'] })
+    const ids = Array.from({ length: 40 }, (_, number) => `many-${number}`)
+    const specs = ids.map((module) => {
+      const { folder: _folder, ...spec } = harness.spec({
+        base: { kind: 'protocol', image },
+        replica: `${module}-0`,
+        limits: { pids: 16, memoryBytes: 64 * 1024 * 1024 },
+      })
+      return { ...spec, module, specHash: module }
+    })
+    await Promise.all(specs.map((spec) => engine.prepare(spec, soon(), ignore)))
+    // All networks are there at once; containers on the first and the last of them answer and do not see each other.
+    const found = await Promise.all(ids.map(networks))
+    expect(found.map((each) => each.length)).toEqual(ids.map(() => 1))
+    const subnets = found.map(([each]) => each?.IPAM.Config[0]?.Subnet)
+    expect(new Set(subnets).size).toBe(40)
+    const [first, last] = await Promise.all(
+      [specs[0], specs.at(-1)].map(async (spec) => {
+        if (spec === undefined) throw new Error('there are forty')
+        const workload = await engine.start(spec, soon())
+        await untilHealthy(workload.endpoint)
+        return workload
+      }),
+    )
+    if (first?.endpoint.kind !== 'tcp' || last?.endpoint.kind !== 'tcp') throw new Error('a container answers on TCP')
+    const reach = `import socket; socket.create_connection(("${last.endpoint.host}", 8000), 2)`
+    await expect(docker('exec', first.id, 'python3', '-c', reach)).rejects.toThrow(/timed out|unreachable|refused/)
+    for (const { id } of [first, last]) await engine.stop(id, { graceMs: 0 })
+    await Promise.all(ids.map((id) => engine.forget(id, { data: true })))
+    expect((await Promise.all(ids.map(networks))).flat()).toEqual([])
   })
 
   it('holds replicas of one module that reach each other', async () => {
