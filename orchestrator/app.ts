@@ -30,7 +30,6 @@ import { createMemoryCare } from './inference/memory-care.ts'
 import { watchInferences } from './inference/watch.ts'
 import { engineEffects } from './lifecycle/engine-effects.ts'
 import { createLogFollower } from './lifecycle/log-follower.ts'
-import type { ModuleWriter } from './lifecycle/module-writer.ts'
 import { createTelemetryObserver } from './lifecycle/telemetry-observer.ts'
 import type { Instance } from './lifecycle/workload.ts'
 import { AddedModules } from './reconcile/added-modules.ts'
@@ -38,6 +37,7 @@ import { DesiredSource } from './reconcile/desired-source.ts'
 import { type EngineWatch, watchEngine } from './reconcile/engine-watch.ts'
 import { findModel, findModelOf } from './reconcile/model-routes.ts'
 import { createModelService, createModuleService } from './reconcile/module-service.ts'
+import { Removals } from './reconcile/removals.ts'
 import { Supervisor } from './reconcile/supervisor.ts'
 import { planStepView } from './reconcile/views.ts'
 import { createStore, type Store } from './store/store.ts'
@@ -240,10 +240,25 @@ async function compose(
         logger.error({ err: error }, 'the changed configuration could not be applied to modules'),
       )
   }
+  const removals = new Removals({
+    store,
+    supervisor,
+    engine,
+    async forgetTelemetry(id) {
+      await moduleLogs.remove(id)
+      metrics.forget(id)
+    },
+    onProblem: (module, error) =>
+      logger.warn(
+        { module, err: error },
+        'a removed module has left something behind; it is tried again at the next start',
+      ),
+  })
   watch = watchEngine({
     engine,
     supervisor,
     async onConnected(signal) {
+      await removals.resume()
       // An image that has to be pulled first is not waited for: everything else starts without it.
       const soon = AbortSignal.any([signal, AbortSignal.timeout(restoreMs)])
       await added.restore(soon)
@@ -254,18 +269,6 @@ async function compose(
   })
   await watch.firstAttempt
   engineTried.resolve()
-
-  async function forgetWhenStopped(id: string, writer: ModuleWriter | undefined): Promise<void> {
-    await writer?.until(
-      (state) => state.replicas.size === 0,
-      AbortSignal.any([stop.signal, AbortSignal.timeout(removeMs)]),
-    )
-    // Added again meanwhile: what there is of it is in use.
-    if (supervisor.records.has(id)) return
-    await engine.forget(id, { data: true })
-    await moduleLogs.remove(id)
-    metrics.forget(id)
-  }
 
   const modules = createModuleService({
     supervisor,
@@ -283,7 +286,7 @@ async function compose(
       const writer = supervisor.records.get(id)?.writer
       await added.remove(id)
       // It is on record no more, so nobody could ask for the rest again: that goes on when the caller leaves.
-      const gone = forgetWhenStopped(id, writer)
+      const gone = removals.finish(id, writer, AbortSignal.any([stop.signal, AbortSignal.timeout(removeMs)]))
       gone.catch((error: unknown) =>
         logger.warn({ module: id, err: error }, 'a removed module has left something behind'),
       )

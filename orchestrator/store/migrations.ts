@@ -42,4 +42,5 @@ export const migrations: readonly string[] = [
   `ALTER TABLE keys ADD COLUMN models TEXT;
    ALTER TABLE keys ADD COLUMN expires_at TEXT;
    ALTER TABLE keys ADD COLUMN priority TEXT NOT NULL DEFAULT 'normal'`,
+  'CREATE TABLE removals (id TEXT PRIMARY KEY) STRICT, WITHOUT ROWID',
 ]

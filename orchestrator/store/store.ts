@@ -15,6 +15,7 @@ export interface Store {
   readonly instance: Instance
   readonly modules: AddedModules
   readonly disabled: DisabledModules
+  readonly removals: Removals
   readonly scales: ModuleScales
   readonly keys: StoredKeys
   readonly loaded: LoadedModels
@@ -48,8 +49,14 @@ export interface AddedModules {
   list(): readonly AddedModule[]
   /** Adds the module, or replaces the one of the same id. */
   put(module: AddedModule): void
-  /** Whether it was there. */
+  /** Whether it was there. Its removal is then on record, until it is done or the module is put again. */
   remove(id: string): boolean
+}
+
+/** Modules that were removed and of which something is left. */
+export interface Removals {
+  list(): readonly string[]
+  done(id: string): void
 }
 
 export interface DisabledModules {
@@ -101,6 +108,9 @@ function openStore(folder: string, release: () => void): Store {
          added_at = excluded.added_at, added_by = excluded.added_by`,
     ),
     removeModule: db.prepare('DELETE FROM modules WHERE id = ?'),
+    removals: db.prepare('SELECT id FROM removals ORDER BY id'),
+    beginRemoval: db.prepare('INSERT OR IGNORE INTO removals (id) VALUES (?)'),
+    endRemoval: db.prepare('DELETE FROM removals WHERE id = ?'),
     disabled: db.prepare('SELECT id FROM disabled ORDER BY id'),
     disable: db.prepare('INSERT OR IGNORE INTO disabled (id) VALUES (?)'),
     enable: db.prepare('DELETE FROM disabled WHERE id = ?'),
@@ -122,6 +132,19 @@ function openStore(folder: string, release: () => void): Store {
     removeLoaded: db.prepare('DELETE FROM loaded WHERE replica = ? AND generation = ? AND model = ?'),
     clearLoaded: db.prepare('DELETE FROM loaded WHERE replica = ? AND generation <= ?'),
   }
+  /** All of it is on the disk, or nothing. */
+  const together = <T>(work: () => T): T =>
+    database.guard(() => {
+      db.exec('BEGIN IMMEDIATE')
+      try {
+        const result = work()
+        db.exec('COMMIT')
+        return result
+      } catch (error) {
+        db.exec('ROLLBACK')
+        throw error
+      }
+    })
   return {
     instance,
     keys: database.guard(() => createKeys(db, database.guard)),
@@ -129,9 +152,23 @@ function openStore(folder: string, release: () => void): Store {
       list: () => database.guard(() => statements.modules.all().map(toModule)),
       put({ id, source, addedAt, addedBy }) {
         const place = source.kind === 'folder' ? source.path : source.reference
-        database.guard(() => statements.putModule.run(id, source.kind, place, addedAt, addedBy))
+        together(() => {
+          statements.putModule.run(id, source.kind, place, addedAt, addedBy)
+          statements.endRemoval.run(id)
+        })
       },
-      remove: (id) => database.guard(() => statements.removeModule.run(id).changes) !== 0,
+      remove: (id) =>
+        together(() => {
+          const wasThere = statements.removeModule.run(id).changes !== 0
+          if (wasThere) statements.beginRemoval.run(id)
+          return wasThere
+        }),
+    },
+    removals: {
+      list: () => database.guard(() => statements.removals.all().map((row) => String(row.id))),
+      done(id) {
+        database.guard(() => statements.endRemoval.run(id))
+      },
     },
     disabled: {
       list: () => database.guard(() => new Set(statements.disabled.all().map((row) => String(row.id)))),

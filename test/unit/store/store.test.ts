@@ -64,6 +64,25 @@ describe('what survives a restart', () => {
     expect(reopened(after, folder).modules.list()).toEqual([a])
   })
 
+  test('removals, until they are done or the module is added again', () => {
+    const folder = tempFolder()
+    const store = open(folder)
+    const module = (id: string) => ({
+      id,
+      source: { kind: 'folder' as const, path: `/srv/${id}` },
+      addedAt: '2025-01-01T00:00:00Z',
+      addedBy: 'admin',
+    })
+    for (const id of ['a', 'b', 'c']) {
+      store.modules.put(module(id))
+      store.modules.remove(id)
+    }
+    store.modules.remove('never-there')
+    store.removals.done('b')
+    store.modules.put(module('c'))
+    expect(reopened(store, folder).removals.list()).toEqual(['a'])
+  })
+
   test('disabled modules', () => {
     const folder = tempFolder()
     const store = open(folder)
@@ -84,7 +103,7 @@ describe('what survives a restart', () => {
     expect([...reopened(store, folder).scales.list()]).toEqual([['b', { min: 2, max: 2 }]])
   })
 
-  test.each([1, 2, 3])('what a Berth of version %i of the store has written', (version) => {
+  test.each([1, 2, 3, 4])('what a Berth of version %i of the store has written', (version) => {
     const folder = tempFolder()
     const db = new DatabaseSync(join(folder, 'berth.db'))
     for (const statements of migrations.slice(0, version)) db.exec(statements)
