@@ -23,6 +23,9 @@ export class ReplyStream {
   readonly #onDrain: () => void
   readonly #caller: Caller
   readonly #filter: ErrorFrameFilter | undefined
+  /** The head told of a trailer, for times that were not known yet. */
+  #trailed = false
+  #timings: InferenceTimings | undefined
   /** A line has begun and is not complete: an error frame must not be written onto it, an SSE event needs its end. */
   #midLine = false
 
@@ -39,8 +42,9 @@ export class ReplyStream {
     return this.#raw.headersSent
   }
 
-  /** Sends the head. Without timings: the request waits in the queue. */
+  /** Sends the head. Without timings: the request waits in the queue, and they follow in a trailer (RFC 9110, 6.5). */
   begin(timings: InferenceTimings | undefined): void {
+    this.#timings = timings
     if (this.#raw.headersSent || this.#raw.destroyed) return
     this.#raw.on('drain', this.#onDrain)
     const head: Record<string, string> = {
@@ -50,6 +54,10 @@ export class ReplyStream {
       'x-accel-buffering': 'no',
     }
     if (timings) head['server-timing'] = serverTiming(timings)
+    else if (this.#raw.req.httpVersion !== '1.0') {
+      this.#trailed = true
+      head.trailer = 'Server-Timing'
+    }
     this.#raw.writeHead(200, head)
   }
 
@@ -65,13 +73,19 @@ export class ReplyStream {
   /** The last frame has been among the data. */
   end(): void {
     if (this.#filter !== undefined) this.#write(this.#filter.end())
-    this.#raw.end()
+    this.#finish()
   }
 
   /** Ends a stream that has begun with an error frame (without request id: the header has it). */
-  fail(error: BerthError): void {
+  fail(error: BerthError, timings?: InferenceTimings): void {
+    this.#timings ??= timings
     if (this.#midLine) this.#write(Buffer.from('\n'))
     this.#write(Buffer.from(`${errorJson(error, this.#caller)}\n`))
+    this.#finish()
+  }
+
+  #finish(): void {
+    if (this.#trailed && this.#timings) this.#raw.addTrailers({ 'Server-Timing': serverTiming(this.#timings) })
     this.#raw.end()
   }
 
@@ -103,5 +117,12 @@ const dataPrefix = Buffer.from('data: ')
 const eventEnd = Buffer.from('\n\n')
 
 export function serverTiming({ queueMs, startMs, loadMs, firstMs }: InferenceTimings): string {
-  return `queue;dur=${queueMs.toFixed(1)}, start;dur=${startMs.toFixed(1)}, load;dur=${loadMs.toFixed(1)}, first;dur=${firstMs.toFixed(1)}`
+  const parts = [metric('queue', queueMs), metric('start', startMs)]
+  if (loadMs !== undefined) parts.push(metric('load', loadMs))
+  if (firstMs !== undefined) parts.push(metric('first', firstMs))
+  return parts.join(', ')
+}
+
+function metric(name: string, ms: number): string {
+  return `${name};dur=${ms.toFixed(1)}`
 }

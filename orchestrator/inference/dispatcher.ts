@@ -54,6 +54,8 @@ export class Inference {
   #observer: ReturnType<WatchInference> | undefined
   #timer: NodeJS.Timeout | undefined
   #timings: InferenceTimings | undefined
+  /** Since then only other requests have kept it waiting; 0: they have not. */
+  #queuedAt = 0
   #grantedAt = 0
   #ended = false
   #abandoned = false
@@ -113,6 +115,7 @@ export class Inference {
 
   #queued(position: number): void {
     this.#observer?.queued()
+    this.#queuedAt ||= performance.now()
     if (!this.#ended) this.#sink.queued(position)
   }
 
@@ -145,14 +148,7 @@ export class Inference {
     if (this.#ended || this.#abandoned) return true
     if (!this.#timings) {
       const now = performance.now()
-      const { startMs, loadMs } = this.#lease?.waited ?? { startMs: 0, loadMs: 0 }
-      const waitedMs = this.#grantedAt - this.#began
-      this.#timings = {
-        queueMs: Math.max(0, waitedMs - startMs - loadMs),
-        startMs,
-        loadMs,
-        firstMs: now - this.#grantedAt,
-      }
+      this.#timings = { ...this.#waited(now), firstMs: now - this.#grantedAt }
       this.#observer?.firstChunk(now - this.#began)
       this.#sink.begin(this.#timings)
     }
@@ -178,7 +174,7 @@ export class Inference {
       error.code === 'CLIENT_CLOSED' ? 'cancelled' : error.code,
       hung ? 'hung' : losesWorker(error.code) ? 'lost' : undefined,
     )
-    if (!this.#abandoned) this.#sink.fail(error)
+    if (!this.#abandoned) this.#sink.fail(error, this.#timings ?? this.#waited(performance.now()))
   }
 
   #expire(module: string, inferMs: number): void {
@@ -190,6 +186,16 @@ export class Inference {
         { module },
       ),
     )
+  }
+
+  /** What came before the first bytes. */
+  #waited(now: number): InferenceTimings {
+    if (this.#lease === undefined) {
+      const queueMs = this.#queuedAt === 0 ? 0 : now - this.#queuedAt
+      return { queueMs, startMs: now - this.#began - queueMs }
+    }
+    const { startMs, loadMs } = this.#lease.waited
+    return { queueMs: Math.max(0, this.#grantedAt - this.#began - startMs - loadMs), startMs, loadMs }
   }
 
   #close(outcome: string, lease?: 'lost' | 'hung'): void {

@@ -30,17 +30,19 @@ export interface InferenceSink {
   data(bytes: Buffer): boolean
   /** The terminal frame has been among the data. */
   end(): void
-  /** No terminal frame has been sent; after `begin` or `queued` this one has to be it. */
-  fail(error: BerthError): void
+  /** No terminal frame has been sent; after `begin` or `queued` this one has to be it. Its timings are those so far. */
+  fail(error: BerthError, timings?: InferenceTimings): void
 }
 
 /** Milliseconds. */
 export interface InferenceTimings {
   readonly queueMs: number
+  /** Of an inference that failed before it ran: the load too, which the failure does not tell from the start. */
   readonly startMs: number
-  readonly loadMs: number
-  /** From the lease to the first bytes. */
-  readonly firstMs: number
+  /** Absent where it failed before it ran. */
+  readonly loadMs?: number
+  /** From the lease to the first bytes; absent where none came. */
+  readonly firstMs?: number
 }
 
 /** Where a request goes: throws MODEL_NOT_FOUND, MODULE_NOT_FOUND, MODULE_DISABLED or SHUTTING_DOWN. */

@@ -206,7 +206,7 @@ function streamSink(request: FastifyRequest, reply: FastifyReply, resume: () => 
     begin,
     data: (bytes) => out.data(bytes),
     end: () => out.end(),
-    fail: (error) => (out.started ? out.fail(error) : refuse(reply, error)),
+    fail: (error, timings) => (out.started ? out.fail(error, timings) : refuse(reply, error, timings)),
   }
 }
 
@@ -228,7 +228,7 @@ function wholeSink(request: FastifyRequest, reply: FastifyReply, cancel: () => v
       bytesSoFar += bytes.length
       if (bytesSoFar > longestWholeBytes) {
         cancel()
-        refuse(reply, tooLongForOne())
+        refuse(reply, tooLongForOne(), timings)
       }
       return true
     },
@@ -237,16 +237,16 @@ function wholeSink(request: FastifyRequest, reply: FastifyReply, cancel: () => v
       try {
         whole = aggregate(Buffer.concat(parts).toString('utf8').split('\n'))
       } catch (error) {
-        return refuse(reply, toBerthError(error))
+        return refuse(reply, toBerthError(error), timings)
       }
-      if ('error' in whole) return refuse(reply, whole.error)
+      if ('error' in whole) return refuse(reply, whole.error, timings)
       const head = {
         'x-request-id': requestId(request),
         ...(timings ? { 'server-timing': serverTiming(timings) } : {}),
       }
       reply.headers(head).type('application/json; charset=utf-8').send(JSON.stringify(whole))
     },
-    fail: (error) => refuse(reply, error),
+    fail: (error, told) => refuse(reply, error, told),
   }
 }
 
@@ -255,11 +255,12 @@ function tooLongForOne(): BerthError {
   return new BerthError('INFERENCE_FAILED', message, { field: 'stream', remedy: 'Leave out `"stream": false`.' })
 }
 
-function refuse(reply: FastifyReply, error: BerthError): void {
+function refuse(reply: FastifyReply, error: BerthError, timings: InferenceTimings | undefined): void {
   if (reply.raw.destroyed) return
   if (reply.raw.headersSent) {
     reply.raw.destroy()
     return
   }
+  if (timings) reply.header('server-timing', serverTiming(timings))
   sendError(reply, error)
 }

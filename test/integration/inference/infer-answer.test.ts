@@ -1,5 +1,7 @@
 import { request as httpRequest, type IncomingMessage } from 'node:http'
-import { describe, expect, it } from 'vitest'
+import { connect } from 'node:net'
+import { text } from 'node:stream/consumers'
+import { describe, expect, it, onTestFinished } from 'vitest'
 import type { KeyScope } from '../../../orchestrator/domain/api-key.ts'
 import { BerthError } from '../../../orchestrator/domain/errors.ts'
 import { withKeys } from '../../../orchestrator/http/auth/authenticator.ts'
@@ -195,6 +197,27 @@ describe('a failed inference', () => {
     expect(route.released).toEqual([undefined])
   })
 
+  it.each([true, false])('has the times until it failed (stream: %s)', async (stream) => {
+    const { granted, post, route } = await inferServer()
+    route.waited = { startMs: 12, loadMs: 3.25 }
+    const answer = post({ stream })
+    ;(await granted()).fail(new BerthError('INFERENCE_FAILED', 'no', {}, { origin: 'module' }))
+    expect((await answer).headers.get('server-timing')).toMatch(/^queue;dur=[\d.]+, start;dur=12\.0, load;dur=3\.\d$/)
+    const cold = post({ stream })
+    await eventually(() => expect(route.waiting.length).toBe(2))
+    route.waiting[1]?.reject(new BerthError('LOAD_FAILED', 'no'))
+    expect((await cold).headers.get('server-timing')).toMatch(/^queue;dur=0\.0, start;dur=[\d.]+$/)
+  })
+
+  it('by an error frame has its times for those who want no stream', async () => {
+    const { granted, post } = await inferServer()
+    const answer = post({ stream: false })
+    const call = await granted()
+    call.send('{"error":{"code":"OUT_OF_MEMORY","message":"x"}}\n')
+    call.end({ kind: 'error', code: 'OUT_OF_MEMORY' })
+    expect((await answer).headers.get('server-timing')).toMatch(/^queue;.*first;dur=[\d.]+$/)
+  })
+
   it('that may pass says when to come back', async () => {
     const { post, route } = await inferServer()
     const answer = post()
@@ -387,6 +410,49 @@ describe('an inference that waits', () => {
     call.send(doneLine)
     call.end()
     expect(await next()).toBe(doneLine)
+  })
+
+  it.each(['served', 'refused', 'failed'] as const)('has its times in a trailer (%s)', async (ends) => {
+    const { granted, route, url } = await inferServer()
+    const client = await slowClient(url)
+    await eventually(() => expect(route.waiting.length).toBe(1))
+    route.waiting[0]?.onPosition?.(1)
+    const response = await client.response
+    expect(response.headers).toMatchObject({ trailer: 'Server-Timing' })
+    expect(response.headers).not.toHaveProperty('server-timing')
+    if (ends === 'refused') route.waiting[0]?.reject(busy)
+    else {
+      const call = await granted()
+      call.send(chunkLine('one'))
+      if (ends === 'failed') call.fail(new BerthError('STREAM_INTERRUPTED', 'broke off'))
+      else {
+        call.send(doneLine)
+        call.end()
+      }
+    }
+    await new Promise((resolve) => response.once('end', resolve).resume())
+    expect(response.trailers['server-timing']).toMatch(
+      ends === 'refused' ? /^queue;dur=[\d.]+, start;dur=[\d.]+$/ : /^queue;dur=.*, first;dur=[\d.]+$/,
+    )
+  })
+
+  it('is answered to HTTP/1.0, which has no trailers, without them', async () => {
+    const { granted, route, url } = await inferServer()
+    const socket = connect(Number(new URL(url).port), '127.0.0.1')
+    onTestFinished(() => void socket.destroy())
+    const body = '{}'
+    socket.write(
+      `POST /api/models/m/infer HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
+    )
+    await eventually(() => expect(route.waiting.length).toBe(1))
+    route.waiting[0]?.onPosition?.(1)
+    const call = await granted()
+    call.send(doneLine)
+    call.end()
+    const answer = await text(socket)
+    expect(answer).toMatch(/^HTTP\/1\.1 200/)
+    expect(answer).not.toMatch(/trailer|server-timing/i)
+    expect(answer.endsWith(`{"queued":{"position":1}}\n${doneLine}`)).toBe(true)
   })
 
   it('and was told so is refused in the stream', async () => {
