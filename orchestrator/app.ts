@@ -36,6 +36,7 @@ import { AddedModules } from './reconcile/added-modules.ts'
 import { DesiredSource } from './reconcile/desired-source.ts'
 import { type EngineWatch, watchEngine } from './reconcile/engine-watch.ts'
 import { findModel, findModelOf } from './reconcile/model-routes.ts'
+import { moduleChanges } from './reconcile/module-changes.ts'
 import { createModelService, createModuleService } from './reconcile/module-service.ts'
 import { Removals } from './reconcile/removals.ts'
 import { Supervisor } from './reconcile/supervisor.ts'
@@ -133,6 +134,7 @@ async function compose(
     logger.info(key.path ? { path: key.path } : {}, adminKeyNotes[key.from](key.path))
   }
 
+  events.publish({ type: 'orchestrator', to: 'started', cause: `Berth ${version} has been started` })
   const channels = new Map<string, AbortController>()
   const observer = createTelemetryObserver({
     events,
@@ -193,7 +195,10 @@ async function compose(
     offload: async (name: string, signal: AbortSignal) => void (await models.offload(name, { wait: true, signal })),
     installed: (id: string) => supervisor.records.has(id),
   }
-  const desired = new DesiredSource(config, store, (state) => supervisor.apply(state))
+  const desired = new DesiredSource(config, store, (state) => {
+    for (const change of moduleChanges(supervisor.desired, state)) events.publish(change)
+    supervisor.apply(state)
+  })
   const catalog = createCatalogWatcher({
     modulesFolder: config.modules,
     extraFolders: store.modules.list().flatMap(({ source }) => (source.kind === 'folder' ? [source.path] : [])),
@@ -265,6 +270,7 @@ async function compose(
       if (soon.aborted) added.restore(signal).catch((error: unknown) => logger.warn({ err: error }, 'added images'))
     },
     log: (level, message) => logger[level](message),
+    onState: (to, cause) => events.publish({ type: 'engine', to, cause }),
     signal: stop.signal,
   })
   await watch.firstAttempt
@@ -298,9 +304,9 @@ async function compose(
   const services: Services = {
     modules: {
       ...modules,
-      logs(id, { follow, tail, signal }) {
+      logs(id, options) {
         modules.get(id)
-        return moduleLogs.read(id, { follow, signal, ...(tail === undefined ? {} : { tail }) })
+        return moduleLogs.read(id, options)
       },
     },
     models,
@@ -346,6 +352,7 @@ async function compose(
         return reasons
       },
       async shutdown(signal) {
+        tellStopping('berth down')
         http.drain()
         // Nothing new is taken from now on, so it ends also when something could not be stopped.
         const end = () => close('berth down').catch((error: unknown) => logger.error(error, 'the shutdown failed'))
@@ -370,6 +377,11 @@ async function compose(
   })
   const url = await listen(http, config.listen)
 
+  let stopping = false
+  function tellStopping(cause: string): void {
+    if (!stopping) events.publish({ type: 'orchestrator', to: 'stopping', cause })
+    stopping = true
+  }
   let closing: Promise<void> | undefined
   const closed = Promise.withResolvers<void>()
   function close(cause: string): Promise<void> {
@@ -381,6 +393,7 @@ async function compose(
   }
   async function shutDown(cause: string): Promise<void> {
     logger.info({ cause }, `shuts down: ${cause}`)
+    tellStopping(cause)
     http.drain()
     await drained(supervisor)
     if (current.shutdown === 'stop') {

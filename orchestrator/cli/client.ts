@@ -3,7 +3,7 @@ import https from 'node:https'
 import type { Socket } from 'node:net'
 import { BerthError, isErrorCode } from '../domain/errors.ts'
 import { isJsonObject, type JsonObject } from '../domain/json.ts'
-import { CliError, UnreachableError } from './failures.ts'
+import { BrokenConnectionError, CliError, UnreachableError } from './failures.ts'
 
 /**
  * The HTTP API as the command uses it. Errors of the API are thrown as BerthErrors. There is no time limit on answers
@@ -102,7 +102,7 @@ function unreachable(base: URL, error: NodeJS.ErrnoException): Error {
 }
 
 function brokenOff(base: URL, cause: unknown): CliError {
-  return new CliError(
+  return new BrokenConnectionError(
     `the connection to ${base.origin} broke before the answer was complete`,
     '`berth ps` shows whether Berth and the module are up.',
     cause,

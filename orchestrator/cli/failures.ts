@@ -21,3 +21,8 @@ export class UsageError extends CliError {
 export class UnreachableError extends CliError {
   override readonly name = 'UnreachableError'
 }
+
+/** The orchestrator, or the way to it, went away in the middle of an answer. */
+export class BrokenConnectionError extends CliError {
+  override readonly name = 'BrokenConnectionError'
+}

@@ -2,6 +2,7 @@ import { Command } from 'commander'
 import { doctorCommand } from './commands/doctor.ts'
 import { downCommand } from './commands/down.ts'
 import { environmentsCommand } from './commands/environments.ts'
+import { eventsCommand } from './commands/events.ts'
 import { inferCommand } from './commands/infer.ts'
 import { keyCommands } from './commands/keys.ts'
 import { logsCommand } from './commands/logs.ts'
@@ -39,6 +40,7 @@ Examples:
   modelCommands(program, context)
   inferCommand(program, context)
   logsCommand(program, context)
+  eventsCommand(program, context)
   environmentsCommand(program, context)
   keyCommands(program, context)
   doctorCommand(program, context)

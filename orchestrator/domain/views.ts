@@ -79,6 +79,8 @@ export interface PlanStepView {
 
 /** One line of a module's log. */
 export interface LogRecord {
+  /** Given by the log: whoever has this line goes on after it. */
+  readonly id?: number
   /** ISO 8601. */
   readonly time: string
   readonly level: 'debug' | 'info' | 'warning' | 'error' | 'critical'

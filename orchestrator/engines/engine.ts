@@ -177,8 +177,8 @@ export type WorkloadEvent =
 
 export interface LogOptions {
   readonly follow?: boolean
-  /** Only lines after this time, milliseconds since the epoch. */
-  readonly sinceMs?: number
+  /** Only lines after the one that had this position; from another workload's line nothing follows. */
+  readonly after?: string
   readonly tail?: number
   readonly signal: AbortSignal
 }
@@ -189,4 +189,6 @@ export interface LogLine {
   readonly text: string
   /** Milliseconds since the epoch, where the engine knows. */
   readonly timeMs?: number
+  /** Where it stands in the workload's output, where the engine knows: reading goes on `after` it, exactly. */
+  readonly position?: string
 }

@@ -37,15 +37,16 @@ export class LogBuffer {
 
   /** A reader that falls behind what is held misses lines; nobody waits for it. */
   async *read(options: LogOptions): AsyncIterable<LogLine> {
-    const { signal, follow = false, sinceMs, tail } = options
+    const { signal, follow = false, after, tail } = options
     const end = this.#first + this.#lines.length
     let next = tail === undefined ? this.#first : Math.max(this.#first, end - tail)
+    if (after !== undefined) next = Math.max(next, Number(after) + 1)
     while (!signal.aborted) {
       next = Math.max(next, this.#first)
       const line = this.#lines[next - this.#first]
       if (line !== undefined) {
+        yield { ...line, position: String(next) }
         next += 1
-        if (sinceMs === undefined || (line.timeMs ?? Number.POSITIVE_INFINITY) > sinceMs) yield line
       } else if (!follow || this.#ended) {
         return
       } else {

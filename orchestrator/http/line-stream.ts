@@ -16,9 +16,9 @@ export interface LineStreamOptions<T> {
   readonly format: LineFormat
   readonly signal: AbortSignal
   /** Sent as the event's `id:`, from which a client resumes. */
-  readonly id?: (record: T) => number
-  /** Server-sent events only: a comment that comes first. */
-  readonly comment?: string
+  readonly id?: (record: T) => number | undefined
+  /** A client that takes nothing for so long is dropped; it may come back and resume. Milliseconds. */
+  readonly stalledMs?: number
 }
 
 /**
@@ -40,7 +40,7 @@ export async function sendRecords<T>(
     'x-accel-buffering': 'no',
   })
   raw.flushHeaders()
-  if (format === 'sse') raw.write(`: ${options.comment ?? 'begin'}\n\n`)
+  if (format === 'sse') raw.write(': begin\n\n')
 
   const beat = (): void => {
     if (!raw.writableEnded && !raw.writableNeedDrain) raw.write(':\n\n')
@@ -57,7 +57,7 @@ export async function sendRecords<T>(
   try {
     for await (const record of records) {
       if (signal.aborted || raw.writableEnded || raw.destroyed) break
-      if (!raw.write(frame(JSON.stringify(record), id?.(record)))) await writable(reply, signal)
+      if (!raw.write(frame(JSON.stringify(record), id?.(record)))) await writable(reply, options)
     }
   } catch (thrown) {
     const error = toBerthError(thrown)
@@ -75,7 +75,11 @@ export async function sendRecords<T>(
 }
 
 /** Resolves when more can be written, or never will be. */
-async function writable(reply: FastifyReply, signal: AbortSignal): Promise<void> {
-  if (signal.aborted || reply.raw.destroyed) return
-  await once(reply.raw, 'drain', { signal }).catch(() => undefined)
+async function writable(reply: FastifyReply, options: { signal: AbortSignal; stalledMs?: number }): Promise<void> {
+  const { signal, stalledMs } = options
+  const { raw } = reply
+  if (signal.aborted || raw.destroyed) return
+  const drop = stalledMs === undefined ? undefined : setTimeout(() => raw.destroy(), stalledMs).unref()
+  await once(raw, 'drain', { signal }).catch(() => undefined)
+  clearTimeout(drop)
 }

@@ -98,6 +98,7 @@ const shared = {
     createdAt: isoTime,
   }),
   LogRecord: Type.Object({
+    id: Type.Optional(Type.Integer({ description: 'From which a client resumes' })),
     time: isoTime,
     level: oneOf(['debug', 'info', 'warning', 'error', 'critical']),
     source: oneOf(['module', 'runner', 'installer', 'orchestrator']),

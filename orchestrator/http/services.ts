@@ -36,7 +36,11 @@ export interface ModulesService {
   /** SERVICE_LOAD_MODELS, literally: these models with these configurations. */
   load(id: string, models: Readonly<Record<string, JsonObject>>, signal: AbortSignal): Promise<readonly string[]>
   offload(id: string, models: readonly string[], signal: AbortSignal): Promise<readonly string[]>
-  logs(id: string, options: { follow: boolean; tail?: number; signal: AbortSignal }): AsyncIterable<LogRecord>
+  /** `after`: begins with the record after the one of this id. */
+  logs(
+    id: string,
+    options: { follow: boolean; tail?: number; after?: number; signal: AbortSignal },
+  ): AsyncIterable<LogRecord>
 }
 
 export interface ModelsService {

@@ -22,14 +22,18 @@ export function createLogFollower(engine: Engine, logs: ModuleLogs, clock: Clock
 
   /** The connection to the engine may break under a workload that goes on: then its output is taken up again. */
   async function copyWhileItRuns(module: string, replica: ReplicaRef, workload: string): Promise<void> {
+    const origin = `${replica.id}#${replica.generation}`
     let told = ''
-    let sinceMs: number | undefined
+    // A workload that was adopted goes on where the earlier orchestrator stopped copying.
+    let after = await logs.lastPosition(module, origin).catch(() => undefined)
     while (!signal.aborted) {
       try {
-        sinceMs ??= await lastCopiedMs(module, replica.id)
-        for await (const line of engine.logs(workload, { follow: true, sinceMs, signal })) {
-          logs.append(module, toRecord(line, replica.id, clock))
-          sinceMs = line.timeMs ?? sinceMs
+        const from = after === undefined ? {} : { after }
+        for await (const line of engine.logs(workload, { follow: true, ...from, signal })) {
+          const { position } = line
+          const copied = position === undefined ? undefined : { workload: origin, position }
+          logs.append(module, toRecord(line, replica.id, clock), copied)
+          after = position ?? after
         }
       } catch (error) {
         const reason = error instanceof Error ? error.message : String(error)
@@ -49,15 +53,6 @@ export function createLogFollower(engine: Engine, logs: ModuleLogs, clock: Clock
   async function mayRun(workload: string): Promise<boolean> {
     const found = await engine.list().catch(() => undefined)
     return found === undefined || found.some(({ id, state }) => id === workload && state !== 'exited')
-  }
-
-  /** A workload that was adopted goes on where the earlier orchestrator stopped copying. */
-  async function lastCopiedMs(module: string, replica: string): Promise<number> {
-    let last = 0
-    for await (const record of logs.read(module, { tail: 200, signal })) {
-      if (record.replica === replica && record.source !== 'orchestrator') last = Date.parse(record.time) + 1
-    }
-    return last
   }
 
   return {

@@ -25,6 +25,9 @@ export function createTelemetryObserver(options: TelemetryObserverOptions): Life
     logs.append(module, { time, level, source: 'orchestrator', message, ...(replica ? { replica: replica.id } : {}) })
   }
 
+  /** What each module is being prepared with: told when it begins and when it is something else, not line by line. */
+  const preparing = new Map<string, string>()
+
   return {
     moved(module, replica, from, to, cause) {
       events.publish({ type: 'replica', module, replica: replica.id, from, to, cause })
@@ -40,11 +43,18 @@ export function createTelemetryObserver(options: TelemetryObserverOptions): Life
       )
     },
     preparing(module, progress) {
+      const { phase, environmentKey, message } = progress
+      const step = `${phase} ${environmentKey ?? ''}`
+      if (preparing.get(module) !== step) {
+        preparing.set(module, step)
+        events.publish({ type: 'environment', module, to: 'preparing', cause: message })
+      }
       if (progress.line === undefined) return
       const time = new Date(clock.now()).toISOString()
       logs.append(module, { time, level: 'info', source: 'installer', message: progress.line })
     },
     prepared(module, outcome, durationMs, cause) {
+      preparing.delete(module)
       events.publish({ type: 'environment', module, to: outcome, cause })
       metrics.environmentInstalled(module, outcome === 'ready' ? 'ok' : 'failed', durationMs)
       note(module, outcome === 'failed' ? 'error' : 'info', `environment ${outcome}: ${cause}`)

@@ -20,6 +20,8 @@ export interface EngineWatchOptions {
   /** Runs after every (re)connection, before the first listing: what needs the engine to be known. */
   readonly onConnected: (signal: AbortSignal) => Promise<void>
   readonly log: (level: 'info' | 'warn', message: string) => void
+  /** Told when the engine can be used, and when it can't any more (at the start: yet). */
+  readonly onState: (state: 'reachable' | 'lost', cause: string) => void
   readonly signal: AbortSignal
 }
 
@@ -42,6 +44,11 @@ export function watchEngine(options: EngineWatchOptions): EngineWatch {
     hinted = true
     wake()
   }
+  let state: 'reachable' | 'lost' | undefined
+  const tell = (next: 'reachable' | 'lost', cause: string) => {
+    if (state !== next) options.onState(next, cause)
+    state = next
+  }
   let attempted = () => {}
   const firstAttempt = new Promise<void>((resolve) => {
     attempted = resolve
@@ -55,6 +62,7 @@ export function watchEngine(options: EngineWatchOptions): EngineWatch {
         await supervisor.reconcile({ atOnce: true })
         if (problem) log('info', `connected to ${engine.capabilities.description}`)
         problem = undefined
+        tell('reachable', `connected to ${engine.capabilities.description}`)
         supervisor.retry()
         return
       } catch (error) {
@@ -62,6 +70,7 @@ export function watchEngine(options: EngineWatchOptions): EngineWatch {
         const reason = toBerthError(error)
         if (reason.message !== problem?.message) log('warn', reason.message)
         problem = reason
+        tell('lost', reason.message)
         attempted()
         await delay(pauseMs, undefined, { signal, ref: false })
       }
@@ -111,6 +120,7 @@ export function watchEngine(options: EngineWatchOptions): EngineWatch {
         if (signal.aborted) return
         problem = toBerthError(error)
         log('warn', `lost the engine: ${problem.message}`)
+        tell('lost', problem.message)
       })
     }
   }

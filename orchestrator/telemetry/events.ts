@@ -4,22 +4,42 @@ import type { BerthEvent } from '../domain/views.ts'
 /** The last state changes with their causes, and those to come. */
 export interface Events {
   publish(event: Omit<BerthEvent, 'id' | 'time'>): BerthEvent
-  /** Those kept, oldest first: at most 1,000. */
+  /** Those kept, oldest first: at most 5,000. */
   recent(): readonly BerthEvent[]
-  /**
-   * Events after the id `after` (those still kept, then new ones); without it, only those published after this call.
-   * Ends when the signal aborts. A subscriber that reads slowly misses the oldest; it never holds up a publisher.
-   */
-  subscribe(options: { readonly after?: number; readonly signal: AbortSignal }): AsyncIterable<BerthEvent>
+  /** Kept ones and those to come, as the options say, until the signal aborts. What follows is as of this call. */
+  subscribe(options: Subscription): AsyncIterable<BerthEvent>
 }
 
-const capacity = 1_000
+export interface Subscription {
+  /**
+   * Begins with the event after this id; 0 with the oldest kept. Without it, with the next to be published. Where events in
+   * between are kept no longer, or the id is of another run of Berth, an event of type `missed` comes first.
+   */
+  readonly after?: number
+  /** Begins with so many of the last kept; `after` wins. */
+  readonly tail?: number
+  /** False: ends with the last kept. */
+  readonly follow?: boolean
+  /** Only this module's. */
+  readonly module?: string
+  readonly signal: AbortSignal
+}
 
-/** Ids begin at the time of the start and count up, so that an id of an earlier run is still before every new one. */
+const capacity = 5_000
+
+/**
+ * Ids begin at the microsecond of the start and count up: an id of an earlier run is before every one of this run, as no
+ * run publishes a million a second. A subscriber that reads slowly holds nobody up: it is told what it has missed.
+ */
 export function createEvents(clock: Clock): Events {
   const ring: BerthEvent[] = []
   const waiting = new Set<() => void>()
-  let lastId = clock.now()
+  const beforeFirst = Math.trunc(clock.now()) * 1_000
+  let lastId = beforeFirst
+
+  const time = (): string => new Date(clock.now()).toISOString()
+  const beforeOldest = (): number => lastId - ring.length
+  const missed = (cause: string): BerthEvent => ({ id: beforeOldest(), time: time(), type: 'missed', cause })
 
   const next = (signal: AbortSignal): Promise<void> =>
     new Promise((resolve) => {
@@ -32,16 +52,30 @@ export function createEvents(clock: Clock): Events {
       signal.addEventListener('abort', wake)
     })
 
-  async function* read(from: number, signal: AbortSignal): AsyncGenerator<BerthEvent, void> {
+  const wanted = (event: BerthEvent, module: string | undefined): boolean =>
+    module === undefined || event.module === module
+
+  const beforeTail = (tail: number, module: string | undefined): number => {
+    const matching = tail === 0 ? [] : ring.filter((event) => wanted(event, module)).slice(-tail)
+    return matching[0] === undefined ? lastId : matching[0].id - 1
+  }
+
+  async function* read(from: number, first: BerthEvent | undefined, options: Subscription): AsyncGenerator<BerthEvent> {
+    const { signal, module, follow = true } = options
     let seen = from
+    if (first !== undefined) yield first
     while (!signal.aborted) {
-      const oldest = lastId - ring.length + 1
-      const event = ring[Math.max(seen + 1, oldest) - oldest]
+      if (seen < beforeOldest()) {
+        seen = beforeOldest()
+        yield missed('this client read too slowly: the events before the next one are no longer kept')
+      }
+      const event = ring[seen - beforeOldest()]
       if (event === undefined) {
+        if (!follow) return
         await next(signal)
       } else {
         seen = event.id
-        yield event
+        if (wanted(event, module)) yield event
       }
     }
   }
@@ -49,13 +83,24 @@ export function createEvents(clock: Clock): Events {
   return {
     publish(change) {
       lastId += 1
-      const event: BerthEvent = { id: lastId, time: new Date(clock.now()).toISOString(), ...change }
+      const event: BerthEvent = { id: lastId, time: time(), ...change }
       ring.push(event)
       if (ring.length > capacity) ring.shift()
       for (const wake of [...waiting]) wake()
       return event
     },
     recent: () => [...ring],
-    subscribe: ({ after, signal }) => read(Math.min(after ?? lastId, lastId), signal),
+    subscribe(options) {
+      const { after, tail, module } = options
+      if (after === undefined) return read(tail === undefined ? lastId : beforeTail(tail, module), undefined, options)
+      if (after === 0) return read(beforeOldest(), undefined, options)
+      if (after < beforeFirst || after > lastId) {
+        const why = `event ${after} is of an earlier run of Berth: what happened between its end and this start is not known`
+        return read(beforeOldest(), missed(why), options)
+      }
+      const gone = beforeOldest() - after
+      if (gone <= 0) return read(after, undefined, options)
+      return read(beforeOldest(), missed(`${gone} events after ${after} are no longer kept`), options)
+    },
   }
 }

@@ -7,10 +7,16 @@ import { dirname } from 'node:path'
  * it is closed before the next one.
  */
 export interface LogFile {
-  /** Takes a complete line with its line end. While too much waits for the disk the line is counted as missing. */
-  append(line: string): void
-  /** Opens the files as they are once everything appended so far is written. The caller closes what it gets. */
-  snapshot(): Promise<LogSnapshot>
+  /**
+   * Takes a complete line with its line end; `onWritten` is called when it is in the file, or can't be as the disk takes
+   * nothing. While too much waits for the disk the line is counted as missing, and nothing is called.
+   */
+  append(line: string, onWritten: () => void): void
+  /**
+   * Opens the files as they are once everything appended so far is written. The caller closes what it gets. `onTaken` is
+   * called in that moment: what is written later, and only that, is not in the snapshot.
+   */
+  snapshot(onTaken?: () => void): Promise<LogSnapshot>
   /** Deletes the files. Later lines begin new ones. */
   remove(): Promise<void>
   /** Resolves when everything appended so far is written, or counted as missing. */
@@ -25,8 +31,20 @@ export interface LogFileOptions {
   readonly maxBytes: number
   /** The line that stands in the place of so many that are missing. */
   readonly missing: (lines: number) => string
+  /** So many are missing where the lines are now. */
+  readonly onGap: (lines: number) => void
   /** The disk took no lines (it is full, say); told again only after it took some. */
   readonly onFailure: (error: unknown) => void
+}
+
+interface Line {
+  readonly line: string
+  readonly onWritten: () => void
+}
+
+/** Stands where so many lines found no room. */
+interface Gap {
+  missing: number
 }
 
 const batchDelayMs = 50
@@ -35,10 +53,10 @@ const waitingLimit = 4 * 1024 * 1024
 
 export function openLogFile(options: LogFileOptions): LogFile {
   const { path, maxBytes } = options
-  let batch: string[] = []
+  let batch: (Line | Gap)[] = []
   let batchSize = 0
   let waitingSize = 0
-  let missing = 0
+  let lost = 0
   let failing = false
   let timer: NodeJS.Timeout | undefined
   let size: number | undefined
@@ -67,7 +85,8 @@ export function openLogFile(options: LogFileOptions): LogFile {
 
   const write = async (text: string): Promise<void> => {
     size ??= await begin()
-    const bytes = Buffer.from(`${torn ? '\n' : ''}${missing > 0 ? options.missing(missing) : ''}${text}`)
+    const told = lost
+    const bytes = Buffer.from(`${torn ? '\n' : ''}${told > 0 ? options.missing(told) : ''}${text}`)
     if (size > 0 && size + bytes.length > maxBytes) {
       await rename(path, `${path}.1`).catch(ignoreMissing)
       size = 0
@@ -75,46 +94,52 @@ export function openLogFile(options: LogFileOptions): LogFile {
     torn = true
     await appendFile(path, bytes, { mode: 0o640 })
     torn = false
-    missing = 0
     failing = false
     size += bytes.length
+    lost -= told
   }
 
   const writeBatch = (): void => {
     clearTimeout(timer)
     timer = undefined
     if (batch.length === 0) return
-    const lines = batch.length
-    const text = batch.join('')
+    const items = batch
+    const text = items.map((item) => ('line' in item ? item.line : options.missing(item.missing))).join('')
     batch = []
+    const waited = batchSize
     batchSize = 0
     inOrder(async () => {
       try {
         await write(text)
       } catch (error) {
         size = undefined
-        missing += lines
+        for (const item of items) lost += 'line' in item ? 1 : item.missing
         if (!failing) options.onFailure(error)
         failing = true
-      } finally {
-        waitingSize -= text.length
+      }
+      waitingSize -= waited
+      for (const item of items) {
+        if ('line' in item) item.onWritten()
+        else options.onGap(item.missing)
       }
     }).catch(() => undefined)
   }
 
   return {
-    append(line) {
+    append(line, onWritten) {
       if (waitingSize + line.length > waitingLimit) {
-        missing += 1
-        return
+        const last = batch.at(-1)
+        if (last !== undefined && 'missing' in last) last.missing += 1
+        else batch.push({ missing: 1 })
+      } else {
+        batch.push({ line, onWritten })
+        batchSize += line.length
+        waitingSize += line.length
       }
-      batch.push(line)
-      batchSize += line.length
-      waitingSize += line.length
       if (batchSize >= batchBytes) writeBatch()
       else timer ??= setTimeout(writeBatch, batchDelayMs).unref()
     },
-    snapshot() {
+    snapshot(onTaken) {
       writeBatch()
       return inOrder(async () => {
         const files: { handle: FileHandle; size: number }[] = []
@@ -126,6 +151,7 @@ export function openLogFile(options: LogFileOptions): LogFile {
             files.push(file)
             file.size = (await handle.stat()).size
           }
+          onTaken?.()
           return files
         } catch (error) {
           await Promise.all(files.map(({ handle }) => handle.close()))

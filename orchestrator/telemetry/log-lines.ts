@@ -2,19 +2,56 @@ import type { FileHandle } from 'node:fs/promises'
 import type { LogSnapshot } from './log-file.ts'
 
 const chunkSize = 64 * 1024
+const searchSize = 1024 * 1024
+const longestFound = 512
 const newline = 0x0a
 
-/** The last `tail` lines of a snapshot (all when absent), oldest first, without their line ends. Reads chunk by chunk. */
+/** Lines of a snapshot, oldest first, without their line ends: the last `tail`, or all but the first `skip`. */
 export async function* linesOf(
   files: LogSnapshot,
-  tail: number | undefined,
+  { tail, skip = 0 }: { readonly tail?: number | undefined; readonly skip?: number },
   signal: AbortSignal,
 ): AsyncGenerator<string, void> {
   const starts = await startsOf(files, tail)
+  let left = skip
   for (const [index, { handle, size }] of files.entries()) {
     const start = starts[index] ?? 0
-    if (start < size) yield* linesBetween(handle, start, size, signal)
+    if (start >= size) continue
+    for await (const line of linesBetween(handle, start, size, signal)) {
+      if (left > 0) left -= 1
+      else yield line
+    }
   }
+}
+
+/** How many lines there are up to the last that begins so, itself included; 0 when none does. */
+export async function linesUntil(files: LogSnapshot, beginning: string, signal: AbortSignal): Promise<number> {
+  let lines = 0
+  let found = 0
+  for await (const line of linesOf(files, {}, signal)) {
+    lines += 1
+    if (line.startsWith(beginning)) found = lines
+  }
+  return found
+}
+
+/** The text between the last occurrence of `before` and the `end` that follows it in its line. */
+export async function lastBetween(files: LogSnapshot, before: string, end: string): Promise<string | undefined> {
+  const overlap = Buffer.byteLength(before) - 1
+  for (const { handle, size } of files.toReversed()) {
+    for (let to = size; to > 0; to -= searchSize) {
+      const from = Math.max(0, to - searchSize)
+      const chunk = Buffer.alloc(Math.min(size, to + overlap) - from)
+      await handle.read(chunk, 0, chunk.length, from)
+      const at = chunk.lastIndexOf(before)
+      if (at === -1) continue
+      const rest = Buffer.alloc(Math.min(longestFound, size - from - at - Buffer.byteLength(before)))
+      await handle.read(rest, 0, rest.length, from + at + Buffer.byteLength(before))
+      const stop = rest.indexOf(end)
+      return stop === -1 ? undefined : rest.toString('utf8', 0, stop)
+    }
+  }
+  return undefined
 }
 
 /** Where the wanted lines begin in each file; a file that none is wanted of begins at its end. */

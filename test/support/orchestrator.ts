@@ -38,6 +38,8 @@ export interface TestBerth {
   writeModule(id: string, files: Readonly<Record<string, string>>): Promise<void>
   /** SIGKILL to the orchestrator; nothing is cleaned up. */
   kill(): Promise<void>
+  /** SIGTERM; resolves with its exit code. */
+  stop(): Promise<number | null>
   /** Starts again on the same folders and port. */
   restart(): Promise<void>
   /** SIGTERM, then everything that is left of it is removed. */
@@ -187,6 +189,12 @@ export async function startBerth(options: TestBerthOptions): Promise<TestBerth> 
       const gone = once(child, 'exit')
       child.kill('SIGKILL')
       await gone
+    },
+    async stop() {
+      const gone = once(child, 'exit')
+      child.kill('SIGTERM')
+      await gone
+      return child.exitCode
     },
     restart: start,
     async close() {

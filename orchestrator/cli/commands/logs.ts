@@ -1,7 +1,8 @@
-import { type Command, InvalidArgumentError } from 'commander'
+import type { Command } from 'commander'
 import type { LogRecord } from '../../domain/views.ts'
 import type { Context, GlobalOptions } from '../context.ts'
-import { examples } from '../help.ts'
+import { records } from '../follow.ts'
+import { examples, localTime, parseCount } from '../help.ts'
 
 interface LogsOptions extends GlobalOptions {
   readonly follow?: true
@@ -21,19 +22,16 @@ export function logsCommand(program: Command, context: Context): void {
       examples('berth logs embeddings', 'berth logs -f -n 20 embeddings', 'berth logs embeddings --json'),
     )
     .action(async (id: string, _options: unknown, command: Command) => {
-      const { follow, tail, json } = command.optsWithGlobals<LogsOptions>()
-      const path = `/api/modules/${encodeURIComponent(id)}/logs?tail=${tail}${follow ? '&follow=true' : ''}`
-      for await (const record of await context.api.lines('GET', path, { signal: context.signal })) {
+      const { follow = false, tail, json } = command.optsWithGlobals<LogsOptions>()
+      const path = (after: number | undefined): string => {
+        const from = after === undefined ? `tail=${tail}` : `after=${after}`
+        return `/api/modules/${encodeURIComponent(id)}/logs?${from}${follow ? '&follow=true' : ''}`
+      }
+      for await (const record of records(context, { path, follow })) {
         const line = json ? JSON.stringify(record) : formatRecord(record as LogRecord, context.out.stdoutIsTerminal)
         await context.out.print(`${line}\n`)
-        context.signal.throwIfAborted()
       }
     })
-}
-
-function parseCount(text: string): number {
-  if (!/^\d{1,9}$/.test(text)) throw new InvalidArgumentError('It must be a whole number.')
-  return Number(text)
 }
 
 const colors: Readonly<Record<string, string>> = { debug: '2', warning: '33', error: '31', critical: '1;31' }
@@ -43,11 +41,4 @@ export function formatRecord({ time, level, source, message }: LogRecord, colore
   const line = `${localTime(time)} ${source.padEnd(12)} ${level.padEnd(8)} ${message}`
   const color = colored ? colors[level] : undefined
   return color === undefined ? line : `\u001b[${color}m${line}\u001b[0m`
-}
-
-function localTime(iso: string): string {
-  const date = new Date(iso)
-  if (Number.isNaN(date.getTime())) return iso
-  const local = new Date(date.getTime() - date.getTimezoneOffset() * 60_000)
-  return local.toISOString().replace('T', ' ').slice(0, 23)
 }

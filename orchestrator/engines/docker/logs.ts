@@ -29,18 +29,19 @@ export async function* frames(source: AsyncIterable<Buffer>): AsyncIterable<Fram
   }
 }
 
-/** Lines of frames that begin with their time: `2026-01-02T03:04:05.123456789Z text`. */
+/** Lines of frames that begin with their time: `2026-01-02T03:04:05.123456789Z text`. That is their position too. */
 export async function* timedLines(source: AsyncIterable<Buffer>): AsyncIterable<LogLine> {
   const ready: LogLine[] = []
-  let timeMs: number | undefined
+  let stamp: { readonly timeMs: number; readonly position: string } | undefined
   const splitter = (stream: 'stdout' | 'stderr'): LineSplitter =>
-    new LineSplitter((text) => ready.push({ stream, text, ...(timeMs === undefined ? {} : { timeMs }) }))
+    new LineSplitter((text) => ready.push({ stream, text, ...stamp }))
   const splitters = { stdout: splitter('stdout'), stderr: splitter('stderr') }
   for await (const { stream, payload } of frames(source)) {
     const space = payload.indexOf(0x20)
-    const time = Date.parse(payload.toString('latin1', 0, Math.max(space, 0)))
-    timeMs = Number.isNaN(time) ? timeMs : time
-    splitters[stream].push(Number.isNaN(time) ? payload : payload.subarray(space + 1))
+    const position = payload.toString('latin1', 0, Math.max(space, 0))
+    const timeMs = Date.parse(position)
+    if (!Number.isNaN(timeMs)) stamp = { timeMs, position }
+    splitters[stream].push(Number.isNaN(timeMs) ? payload : payload.subarray(space + 1))
     yield* ready.splice(0)
   }
   splitters.stdout.flush()
@@ -50,16 +51,17 @@ export async function* timedLines(source: AsyncIterable<Buffer>): AsyncIterable<
 
 /** Lines of a container's output; none when it is not there. Ends quietly when the signal aborts. */
 export async function* containerLogs(daemon: Daemon, id: string, options: LogOptions): AsyncIterable<LogLine> {
-  const { signal, follow = false, sinceMs, tail } = options
+  const { signal, follow = false, after, tail } = options
   if (tail === 0 && !follow) return
-  const since = sinceMs === undefined ? {} : { since: (sinceMs / 1000).toFixed(3) }
+  const since = after === undefined ? {} : { since: unixTime(after) }
   const query = { follow, timestamps: true, ...since, ...(tail === undefined ? {} : { tail }) }
   try {
     const stream = await daemon.logs(id, query, signal)
     try {
       for await (const line of timedLines(stream)) {
         if (signal.aborted) return
-        if (sinceMs === undefined || (line.timeMs ?? Number.POSITIVE_INFINITY) > sinceMs) yield line
+        // The daemon begins with the line of that very time.
+        if (after === undefined || line.position === undefined || line.position > after) yield line
       }
     } finally {
       stream.destroy()
@@ -68,6 +70,12 @@ export async function* containerLogs(daemon: Daemon, id: string, options: LogOpt
     if (signal.aborted || isRefusal(error, 404, 409)) return
     throw error
   }
+}
+
+/** `1767323045.123456789`: the daemon takes nanoseconds, which a number would lose. */
+function unixTime(stamp: string): string {
+  const fraction = /\.(\d+)Z$/.exec(stamp)?.[1] ?? '0'
+  return `${Math.floor(Date.parse(stamp) / 1000)}.${fraction.padEnd(9, '0')}`
 }
 
 /** All standard output of a container that has ended; for programs that say little. */

@@ -4,6 +4,9 @@ import { sendRecords } from '../line-stream.ts'
 import { errorAnswers, eventSchema } from '../schemas.ts'
 import type { RouteContext } from './context.ts'
 
+/** A client that takes nothing for so long is dropped. */
+const stalledMs = 30_000
+
 /** Every state change with its cause, as it happens. */
 export function eventRoutes(app: App, { telemetry, signals }: RouteContext): void {
   const id = Type.Integer({ minimum: 0 })
@@ -13,13 +16,18 @@ export function eventRoutes(app: App, { telemetry, signals }: RouteContext): voi
       exposeHeadRoute: false,
       schema: {
         summary: 'Events from now on, or from the one after `Last-Event-ID`',
-        description: 'Server-sent events; NDJSON for `Accept: application/x-ndjson`. The last 1,000 events are kept.',
+        description:
+          'Server-sent events; NDJSON for `Accept: application/x-ndjson`. The last 5,000 events of this run are kept; a client ' +
+          'that resumes from before them gets an event of type `missed` first.',
         tags: ['system'],
         headers: Type.Object({ 'last-event-id': Type.Optional(id) }),
         querystring: Type.Object({
           after: Type.Optional(
-            Type.Integer({ minimum: 0, description: 'As `Last-Event-ID`; 0 begins with the oldest kept' }),
+            Type.Integer({ minimum: 0, description: 'As `Last-Event-ID`, which wins; 0 begins with the oldest kept' }),
           ),
+          tail: Type.Optional(Type.Integer({ minimum: 0, description: 'Begin with so many of the last kept' })),
+          follow: Type.Optional(Type.Boolean({ default: true, description: 'False ends with the last kept' })),
+          module: Type.Optional(Type.String({ minLength: 1, description: 'Only events of this module' })),
         }),
         response: {
           200: {
@@ -31,16 +39,15 @@ export function eventRoutes(app: App, { telemetry, signals }: RouteContext): voi
       },
     },
     async (request, reply) => {
-      const after = request.headers['last-event-id'] ?? request.query.after
+      const { after: asked, ...query } = request.query
+      const after = request.headers['last-event-id'] ?? asked
       const signal = signals.of(reply)
-      const oldest = telemetry.events.recent()[0]?.id
-      const missing = after !== undefined && after > 0 && oldest !== undefined && after < oldest - 1
-      const events = telemetry.events.subscribe({ signal, ...(after === undefined ? {} : { after }) })
+      const events = telemetry.events.subscribe({ ...query, signal, ...(after === undefined ? {} : { after }) })
       return sendRecords(reply, events, {
         format: request.headers.accept?.includes('application/x-ndjson') === true ? 'ndjson' : 'sse',
         signal,
         id: (event) => event.id,
-        ...(missing ? { comment: `events before ${oldest} are no longer kept` } : {}),
+        stalledMs,
       })
     },
   )

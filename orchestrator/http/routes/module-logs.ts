@@ -15,11 +15,15 @@ export function moduleLogRoutes(app: App, { services, signals }: RouteContext): 
         description: 'NDJSON, or server-sent events for `Accept: text/event-stream`.',
         tags: ['modules'],
         params: moduleParams,
+        headers: Type.Object({ 'last-event-id': Type.Optional(Type.Integer({ minimum: 0 })) }),
         querystring: Type.Object({
           follow: Type.Optional(
             Type.Boolean({ default: false, description: 'Go on with lines to come, until the client leaves' }),
           ),
           tail: Type.Optional(Type.Integer({ minimum: 0, description: 'Only so many of the last lines' })),
+          after: Type.Optional(
+            Type.Integer({ minimum: 0, description: 'Only lines after the one with this id, as `Last-Event-ID`' }),
+          ),
         }),
         response: {
           200: {
@@ -35,10 +39,12 @@ export function moduleLogRoutes(app: App, { services, signals }: RouteContext): 
     },
     async (request, reply) => {
       const { id } = services.modules.get(request.params.id)
-      const { follow = false, tail } = request.query
+      const { follow = false, tail, after: asked } = request.query
+      const after = request.headers['last-event-id'] ?? asked
       const signal = signals.of(reply)
-      const records = services.modules.logs(id, { follow, signal, ...(tail === undefined ? {} : { tail }) })
-      return sendRecords(reply, records, { format: lineFormat(request.headers.accept), signal })
+      const from = after === undefined ? (tail === undefined ? {} : { tail }) : { after }
+      const records = services.modules.logs(id, { follow, signal, ...from })
+      return sendRecords(reply, records, { format: lineFormat(request.headers.accept), signal, id: ({ id }) => id })
     },
   )
 }

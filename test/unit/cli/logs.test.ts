@@ -2,9 +2,10 @@ import { once } from 'node:events'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { formatRecord } from '../../../orchestrator/cli/commands/logs.ts'
 import { berth, finished, start } from './command.ts'
-import { type FakeApi, startFakeApi, stream } from './fake-api.ts'
+import { type FakeApi, type FakeRequest, refuse, startFakeApi, stream } from './fake-api.ts'
 
 const record = { time: '2026-01-31T12:00:00.123Z', level: 'info', source: 'module', message: 'loaded' } as const
+const none: FakeRequest = { call: '', query: '', body: undefined, headers: {} }
 let api: FakeApi
 beforeAll(async () => {
   api = await startFakeApi()
@@ -19,14 +20,14 @@ describe('logs', () => {
       '2026-01-31 12:00:00.123 module       info     loaded\n2026-01-31 12:00:00.123 installer    error    no\n',
     )
     expect(api.requests.at(-1)?.query).toBe('?tail=7')
-    const json = await berth(['logs', '-f', 'm', '--json'], { url: api.url })
+    const json = await berth(['logs', 'm', '--json'], { url: api.url })
     expect(
       json.stdout
         .split('\n')
         .filter(Boolean)
         .map((line) => JSON.parse(line)),
     ).toHaveLength(2)
-    expect(api.requests.at(-1)?.query).toBe('?tail=100&follow=true')
+    expect(api.requests.at(-1)?.query).toBe('?tail=100')
   })
 
   it('ends quietly when its reader has enough', async () => {
@@ -53,11 +54,30 @@ describe('logs', () => {
     expect(formatRecord({ ...record, level: 'error' }, false)).not.toContain('\u001b')
   })
 
-  it('ends with an error when the orchestrator goes away', async () => {
-    api.on('GET /api/modules/m/logs', (response) => {
+  it('goes on after the last line when the connection breaks, without a line twice or lost', async () => {
+    const queries: string[] = []
+    api.on('GET /api/modules/m/logs', (response, { query }) => {
+      queries.push(query)
+      const after = Number(new URLSearchParams(query).get('after') ?? 0)
+      if (after === 4)
+        return refuse(404, { code: 'MODULE_NOT_FOUND', message: 'There is no module m.' })(response, none)
       response.writeHead(200)
-      response.write(`${JSON.stringify(record)}\n`, () => response.destroy())
+      for (const id of [after + 1, after + 2])
+        response.write(`${JSON.stringify({ ...record, id, message: `line ${id}` })}\n`)
+      // Once in the middle of everything, once in good order: a crash and a shutdown.
+      if (after === 0) setTimeout(() => response.destroy(), 20)
+      else response.end()
     })
-    expect(await finished(start(['logs', '-f', 'm'], { url: api.url }))).toMatchObject({ code: 1 })
+    const { code, stdout, stderr } = await finished(start(['logs', '-f', 'm'], { url: api.url }))
+    expect(stdout.match(/line \d/g)).toEqual(['line 1', 'line 2', 'line 3', 'line 4'])
+    expect(queries).toEqual(['?tail=100&follow=true', '?after=2&follow=true', '?after=4&follow=true'])
+    expect(stderr).toContain('waits for it to come back')
+    expect(code).toBe(1)
+  })
+
+  it('of an orchestrator that was never there ends at once', async () => {
+    const { code, stderr } = await berth(['logs', '-f', 'm'], { url: 'http://127.0.0.1:9' })
+    expect(code).toBe(1)
+    expect(stderr).toContain('no orchestrator answers')
   })
 })

@@ -17,13 +17,16 @@ describe('the log buffer', () => {
     return buffer
   }
 
-  it('gives all lines, the newest, or those after a time', async () => {
+  it('gives all lines, the newest, or those after a position', async () => {
     const buffer = filled(4)
     expect(await read(buffer)).toEqual(['line 1', 'line 2', 'line 3', 'line 4'])
     expect(await read(buffer, { tail: 2 })).toEqual(['line 3', 'line 4'])
     expect(await read(buffer, { tail: 0 })).toEqual([])
     expect(await read(buffer, { tail: 9 })).toHaveLength(4)
-    expect(await read(buffer, { sinceMs: 3 })).toEqual(['line 4'])
+    const positions: string[] = []
+    for await (const { position = '' } of buffer.read({ signal })) positions.push(position)
+    expect(await read(buffer, { after: positions[2] ?? '' })).toEqual(['line 4'])
+    expect(await read(buffer, { after: positions[3] ?? '' })).toEqual([])
   })
 
   it('holds the newest lines within its size', async () => {

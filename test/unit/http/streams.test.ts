@@ -1,6 +1,9 @@
 import { connect } from 'node:net'
+import Fastify from 'fastify'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import type { LogRecord } from '../../../orchestrator/domain/views.ts'
+import { sendRecords } from '../../../orchestrator/http/line-stream.ts'
+import { createRequestSignals } from '../../../orchestrator/http/request-signal.ts'
 import { listeningServer, testServer } from './fake-services.ts'
 
 const record = (message: string): LogRecord => ({
@@ -138,16 +141,70 @@ describe('events', () => {
     await reader.cancel()
   })
 
-  it('say so when some are no longer kept, and go on with the oldest', async () => {
+  it('say so in an event of its own when some are no longer kept, and go on with the oldest', async () => {
     const { url, telemetry } = await listeningServer()
     const first = telemetry.events.publish({ type: 'state', cause: 'first' })
-    for (let count = 0; count < 1_001; count += 1) telemetry.events.publish({ type: 'state', cause: `later ${count}` })
-    const reader = readerOf(await fetch(`${url}/api/events?after=${first.id}`))
-    const text = await readUntil(reader, 'later 1000"')
-    expect(text).toContain('are no longer kept')
-    expect(text).toContain('"later 1"')
-    expect(text).not.toContain('"later 0"')
-    await reader.cancel()
+    for (let count = 0; count < 5_001; count += 1) telemetry.events.publish({ type: 'state', cause: `later ${count}` })
+    const answer = await fetch(`${url}/api/events?after=${first.id}&follow=false`)
+    const [begin, missed, oldest] = (await answer.text()).split('\n\n')
+    expect(begin).toBe(': begin')
+    expect(missed).toContain('"type":"missed"')
+    expect(missed?.split('\n')[0]).toBe(`id: ${first.id + 1}`)
+    expect(oldest).toContain('"cause":"later 1"')
+  })
+
+  it('of another run of Berth are said to be missed, and all that there are of this one follow', async () => {
+    const before = await listeningServer()
+    const last = before.telemetry.events.publish({ type: 'state', cause: 'before' })
+    const { url, telemetry } = await listeningServer()
+    telemetry.events.publish({ type: 'state', cause: 'since' })
+    const headers = { 'last-event-id': String(last.id), accept: 'application/x-ndjson' }
+    const answer = await (await fetch(`${url}/api/events?follow=false`, { headers })).text()
+    const records = answer
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line))
+    expect(records).toMatchObject([{ type: 'missed' }, { cause: 'since' }])
+  })
+
+  it('of one module, the last so many of those kept', async () => {
+    const { url, telemetry } = await listeningServer()
+    for (const module of ['a', 'b', 'a', 'a', 'b']) telemetry.events.publish({ type: 'state', module, cause: 'x' })
+    const query = 'module=a&tail=2&follow=false'
+    const answer = await fetch(`${url}/api/events?${query}`, { headers: { accept: 'application/x-ndjson' } })
+    const ids = (await answer.text())
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line).id)
+    const kept = telemetry.events.recent()
+    expect(ids).toEqual([kept[2]?.id, kept[3]?.id])
+  })
+
+  it('are not kept for a client that takes nothing: it is dropped', async () => {
+    const published = Array.from({ length: 2_000 }, (_, id) => ({ id, cause: 'x'.repeat(10_000) }))
+    let given = 0
+    const app = Fastify()
+    app.get('/', async (_request, reply) => {
+      const signals = createRequestSignals()
+      async function* records() {
+        for (const record of published) {
+          given += 1
+          yield record
+        }
+      }
+      return sendRecords(reply, records(), { format: 'ndjson', signal: signals.of(reply), stalledMs: 20 })
+    })
+    onTestFinished(() => app.close())
+    let dropped = false
+    app.server.on('connection', (each) => each.once('close', () => (dropped = true)))
+    const url = new URL(await app.listen({ host: '127.0.0.1', port: 0 }))
+    const socket = connect(Number(url.port), '127.0.0.1')
+    onTestFinished(() => void socket.destroy())
+    socket.pause()
+    socket.write('GET / HTTP/1.1\r\nHost: localhost\r\n\r\n')
+    await expect.poll(() => dropped, { timeout: 8_000 }).toBe(true)
+    expect(given).toBeGreaterThan(0)
+    expect(given).toBeLessThan(2_000)
   })
 
   it('end when the server closes', async () => {

@@ -21,7 +21,7 @@ async function collect<T>(items: AsyncIterable<T>): Promise<T[]> {
 }
 
 const stamp = '2026-01-02T03:04:05.678901234Z'
-const timeMs = Date.parse(stamp)
+const at = { timeMs: Date.parse(stamp), position: stamp }
 
 it.each([1, 7, 8, 9, 1000])('frames come out whole, whatever the pieces they arrive in: %i bytes', async (size) => {
   const sent = Buffer.concat([frame(1, 'one\n'), frame(2, 'two\n'), frame(1, '')])
@@ -42,9 +42,9 @@ it('lines carry their time, and parts of one line are joined', async () => {
     frame(1, `${stamp} without an end`),
   ])
   expect(await collect(timedLines(cut(sent, 5)))).toEqual([
-    { stream: 'stderr', text: 'between', timeMs },
-    { stream: 'stdout', text: 'half € done', timeMs },
-    { stream: 'stdout', text: 'without an end', timeMs },
+    { stream: 'stderr', text: 'between', ...at },
+    { stream: 'stdout', text: 'half € done', ...at },
+    { stream: 'stdout', text: 'without an end', ...at },
   ])
 })
 
