@@ -181,15 +181,14 @@ describe('events', () => {
   })
 
   it('are not kept for a client that takes nothing: it is dropped', async () => {
-    const published = Array.from({ length: 2_000 }, (_, id) => ({ id, cause: 'x'.repeat(10_000) }))
     let given = 0
     const app = Fastify()
     app.get('/', async (_request, reply) => {
       const signals = createRequestSignals()
       async function* records() {
-        for (const record of published) {
+        for (;;) {
           given += 1
-          yield record
+          yield record('x'.repeat(100_000))
         }
       }
       return sendRecords(reply, records(), { format: 'ndjson', signal: signals.of(reply), stalledMs: 20 })
@@ -203,8 +202,7 @@ describe('events', () => {
     socket.pause()
     socket.write('GET / HTTP/1.1\r\nHost: localhost\r\n\r\n')
     await expect.poll(() => dropped, { timeout: 8_000 }).toBe(true)
-    expect(given).toBeGreaterThan(0)
-    expect(given).toBeLessThan(2_000)
+    expect(given).toBeLessThan(1_000)
   })
 
   it('end when the server closes', async () => {
