@@ -3,7 +3,6 @@ import Fastify from 'fastify'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import type { LogRecord } from '../../../orchestrator/domain/views.ts'
 import { sendRecords } from '../../../orchestrator/http/line-stream.ts'
-import { createRequestSignals } from '../../../orchestrator/http/request-signal.ts'
 import { listeningServer, testServer } from './fake-services.ts'
 
 const record = (message: string): LogRecord => ({
@@ -184,14 +183,15 @@ describe('events', () => {
     let given = 0
     const app = Fastify()
     app.get('/', async (_request, reply) => {
-      const signals = createRequestSignals()
+      const gone = new AbortController()
+      reply.raw.once('close', () => gone.abort())
       async function* records() {
         for (;;) {
           given += 1
           yield record('x'.repeat(100_000))
         }
       }
-      return sendRecords(reply, records(), { format: 'ndjson', signal: signals.of(reply), stalledMs: 20 })
+      return sendRecords(reply, records(), { format: 'ndjson', signal: gone.signal, stalledMs: 20 })
     })
     onTestFinished(() => app.close())
     let dropped = false
