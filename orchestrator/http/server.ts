@@ -70,6 +70,8 @@ export function createServer(options: ServerOptions): App {
     keepAliveTimeout: 75_000,
     http: { headersTimeout: headersTimeoutMs, connectionsCheckingInterval: 5_000 },
     return503OnClosing: false,
+    // A machine that is busy makes a start slow; it is no reason to fail it.
+    pluginTimeout: 0,
     routerOptions: { maxParamLength: 1_000 },
     frameworkErrors: (error, _request, reply) => sendError(reply, error),
     clientErrorHandler: answerBrokenRequest,

@@ -1,6 +1,7 @@
 import { Agent as HttpAgent } from 'node:http'
 import { Agent as HttpsAgent } from 'node:https'
 import type { Duplex, Readable } from 'node:stream'
+import { inspect } from 'node:util'
 import type Docker from 'dockerode'
 import { BerthError } from '../../domain/errors.ts'
 import type { Connection } from './connection.ts'
@@ -55,7 +56,7 @@ export class Daemon {
   static async open(connection: Connection, signal: AbortSignal): Promise<Daemon> {
     const { default: Client } = await import('dockerode')
     const secure = connection.kind === 'tcp' && connection.tls !== undefined
-    const agent = secure ? new HttpsAgent({ keepAlive: true }) : new HttpAgent({ keepAlive: true })
+    const agent = unprinted(secure ? new HttpsAgent({ keepAlive: true }) : new HttpAgent({ keepAlive: true }))
     const client = (options: object): Docker =>
       new Client({ ...vendorOptions(connection), agent, ...options } as Docker.DockerOptions)
     try {
@@ -321,6 +322,14 @@ export interface PullEvent {
   readonly status?: string
   readonly id?: string
   readonly progressDetail?: { readonly current?: number; readonly total?: number }
+}
+
+/**
+ * The library renders the options of every request for its debug output, wanted or not, with all that the agent holds: 100 ms
+ * a request where twenty logs are followed.
+ */
+function unprinted<T extends HttpAgent>(agent: T): T {
+  return Object.assign(agent, { [inspect.custom]: () => 'Agent' })
 }
 
 function isStream(value: unknown): value is Readable {

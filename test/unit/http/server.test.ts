@@ -1,6 +1,6 @@
 import { connect } from 'node:net'
 import { text } from 'node:stream/consumers'
-import { describe, expect, it, onTestFinished } from 'vitest'
+import { describe, expect, it, onTestFinished, vi } from 'vitest'
 import { listen } from '../../../orchestrator/http/server.ts'
 import { listeningServer, testServer } from './fake-services.ts'
 
@@ -165,6 +165,23 @@ describe('connections', () => {
       message: `Berth can't listen on 127.0.0.1:${port}: another program listens there.`,
       details: { field: 'listen', remedy: expect.stringContaining('BERTH_LISTEN') },
     })
+  })
+
+  it('a start that a busy machine makes slow goes on', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+    onTestFinished(() => void vi.useRealTimers())
+    const begun = Promise.withResolvers<void>()
+    const slow = Promise.withResolvers<void>()
+    const plugin = () => {
+      begun.resolve()
+      return slow.promise
+    }
+    const started = testServer({ plugins: [plugin] })
+    started.catch(() => {})
+    await begun.promise
+    await vi.advanceTimersByTimeAsync(60_000)
+    slow.resolve()
+    await expect(started).resolves.toBeDefined()
   })
 
   it('a server that never listened closes', async () => {
