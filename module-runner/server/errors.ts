@@ -81,3 +81,7 @@ export function isRecord(value: unknown): value is Record<string, unknown> {
 export function systemCode(error: unknown): string | undefined {
   return isRecord(error) && typeof error.code === 'string' ? error.code : undefined
 }
+
+export function shuttingDown(module: string): RunnerError {
+  return new RunnerError('SHUTTING_DOWN', `Module ${module} is shutting down.`)
+}

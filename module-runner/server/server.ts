@@ -2,7 +2,7 @@ import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import { type PlainConnections, takePlainRequests } from '../plain-http/connections.ts'
 import { tokenCheck } from './access.ts'
 import type { RunnerContext } from './context.ts'
-import { RunnerError } from './errors.ts'
+import { RunnerError, shuttingDown } from './errors.ts'
 import { sendError } from './replies.ts'
 import { type Routes, route } from './router.ts'
 import { callRoutes } from './routes/calls.ts'
@@ -31,7 +31,7 @@ export function createRunnerServer(options: ServerOptions): RunnerServer {
   const allows = tokenCheck(options.token)
   const infer = inferHandler(options)
   const routes: Routes = {
-    ...stateRoutes(options),
+    ...stateRoutes(options, options.stopping),
     ...modelRoutes(options),
     ...callRoutes(options),
     'POST /infer': ({ request, response }) => infer(request, response),
@@ -41,7 +41,7 @@ export function createRunnerServer(options: ServerOptions): RunnerServer {
     if (!allows(request.headers.authorization)) {
       return new RunnerError('UNAUTHORIZED', 'The bearer token is missing or wrong.')
     }
-    if (options.stopping()) return new RunnerError('SHUTTING_DOWN', `Module ${options.module.id} is shutting down.`)
+    if (options.stopping()) return shuttingDown(options.module.id)
     return undefined
   }
 

@@ -38,6 +38,8 @@ export function createDispatcher({ route, watch, relayed = () => {} }: Dispatche
   }
 }
 
+/** How often a request that a runner never took up is handed to another replica before its caller is told. */
+const mostAttempts = 3
 /** A longer timer would fire at once. */
 const longestTimerMs = 2_147_483_647
 
@@ -49,7 +51,9 @@ export class Inference {
   readonly #began = performance.now()
   /** Ends the wait for a lease; there is none where a lease is granted at once. */
   #waiting: AbortController | undefined
+  #route: ModelRoute | undefined
   #lease: Lease | undefined
+  #attempts = 0
   #call: InferCall | undefined
   #observer: ReturnType<WatchInference> | undefined
   #timer: NodeJS.Timeout | undefined
@@ -93,6 +97,7 @@ export class Inference {
       this.#fail(toBerthError(error))
       return
     }
+    this.#route = found
     this.#observer = this.#watch(found.module, found.model)
     try {
       const lease = found.acquireNow()
@@ -125,13 +130,14 @@ export class Inference {
       return
     }
     this.#lease = lease
+    this.#attempts += 1
     this.#grantedAt = performance.now()
     const { manifest } = lease.definition
     const { firstChunkMs, betweenChunksMs, inferMs } = manifest.timeouts
     if (Number.isFinite(inferMs)) {
       this.#timer = setTimeout(() => this.#expire(manifest.id, inferMs), Math.min(inferMs, longestTimerMs))
     }
-    this.#observer?.started()
+    if (this.#attempts === 1) this.#observer?.started()
     this.#call = lease.client.infer(
       inferBody(found.model, this.#request),
       this.#request.requestId,
@@ -168,6 +174,10 @@ export class Inference {
 
   #fail(error: BerthError): void {
     if (this.#ended) return
+    if (this.#route && this.#lease && !this.#abandoned && this.#attempts < mostAttempts && wasNotBegun(error)) {
+      this.#again(this.#route, this.#lease)
+      return
+    }
     // A module may tell of a timeout too, of another model that it has called: that one is slow, it itself is not.
     const hung = error.code === 'INFERENCE_TIMEOUT' && error.origin === 'orchestrator'
     this.#close(
@@ -175,6 +185,15 @@ export class Inference {
       hung ? 'hung' : losesWorker(error.code) ? 'lost' : undefined,
     )
     if (!this.#abandoned) this.#sink.fail(error, this.#timings ?? this.#waited(performance.now()))
+  }
+
+  /** The replica is about to go, or is gone, and nothing of the request has reached it: another one serves it. */
+  #again(route: ModelRoute, lease: Lease): void {
+    clearTimeout(this.#timer)
+    this.#lease = undefined
+    this.#call = undefined
+    lease.release('lost')
+    this.#wait(route)
   }
 
   #expire(module: string, inferMs: number): void {
@@ -206,12 +225,19 @@ export class Inference {
   }
 }
 
+/** Certain that the module's code has seen nothing of the request: a request that ends its replica must not end the next one too. */
+function wasNotBegun(error: BerthError): boolean {
+  if (error.code === 'SHUTTING_DOWN') return error.origin === 'module'
+  return error.code === 'RUNNER_UNREACHABLE' && error.details.connected === false
+}
+
 /** After these the worker may be gone, with all that it had loaded. */
 function losesWorker(code: string | undefined): boolean {
   return (
     code === 'WORKLOAD_EXITED' ||
     code === 'OUT_OF_MEMORY' ||
     code === 'RUNNER_UNREACHABLE' ||
+    code === 'SHUTTING_DOWN' ||
     code === 'STREAM_INTERRUPTED' ||
     code === 'MODEL_NOT_FOUND'
   )

@@ -6,7 +6,13 @@ export function unreachable(module: string, error: unknown): BerthError {
   const reason = error instanceof Error ? error.message : String(error)
   const words = error instanceof errors.SocketError ? 'its connection broke' : reason
   const message = `The runner of module ${module} can't be reached (${words}); see: berth logs ${module}`
-  return new BerthError('RUNNER_UNREACHABLE', message, { module }, { cause: error })
+  // `connected: false`: nothing has been sent, so nothing can have been begun.
+  const details = isConnectFailure(error) ? { module, connected: false } : { module }
+  return new BerthError('RUNNER_UNREACHABLE', message, details, { cause: error })
+}
+
+function isConnectFailure(error: unknown): boolean {
+  return error instanceof Error && 'syscall' in error && error.syscall === 'connect'
 }
 
 /** A stream ended without its terminal frame. */

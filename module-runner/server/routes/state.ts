@@ -1,17 +1,18 @@
 import { protocolVersion } from '../../constants.ts'
 import type { HealthAnswer } from '../../protocol.ts'
 import type { RunnerContext } from '../context.ts'
-import { RunnerError } from '../errors.ts'
+import { RunnerError, shuttingDown } from '../errors.ts'
 import type { Routes } from '../router.ts'
 
 /** GET /health and /describe, and POST /call, which service modules do not have. None of them asks the worker. */
-export function stateRoutes({ supervisor, gate, module, gpuMemory }: RunnerContext): Routes {
+export function stateRoutes({ supervisor, gate, module, gpuMemory }: RunnerContext, stopping: () => boolean): Routes {
   function health(): HealthAnswer {
-    const { failure } = supervisor
+    const failure = stopping() ? shuttingDown(module.id) : supervisor.failure
     const measured = gpuMemory.read()
     return {
       protocol: protocolVersion,
-      state: supervisor.state,
+      // One that ends takes nothing new: whoever asks has to turn to another.
+      state: stopping() ? 'failed' : supervisor.state,
       models: [...supervisor.loaded],
       inflight: gate.inflight,
       ...(failure === undefined ? {} : { error: failure.toWire() }),

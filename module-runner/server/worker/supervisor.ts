@@ -1,5 +1,5 @@
 import type { RunnerState } from '../../protocol.ts'
-import { RunnerError, toRunnerError } from '../errors.ts'
+import { RunnerError, shuttingDown, toRunnerError } from '../errors.ts'
 import { writeExact } from '../exact-json.ts'
 import type { LogSink } from '../log-output.ts'
 import { cannotStart, interpreterOf, type WorkerFiles, writeConfiguration } from './before-start.ts'
@@ -143,7 +143,7 @@ export class Supervisor {
   async stop(limitMs: number): Promise<void> {
     this.#stopping = true
     clearTimeout(this.#retry)
-    this.#replaced = new RunnerError('SHUTTING_DOWN', `Module ${this.#options.module.id} is shutting down.`)
+    this.#replaced = shuttingDown(this.#options.module.id)
     this.#rejectWaiting(this.#replaced)
     const worker = this.#worker
     if (worker === undefined) return

@@ -280,3 +280,57 @@ describe('a caller that leaves', () => {
     expect(route.waiting[0]?.signal.aborted).toBe(true)
   })
 })
+
+describe('a request that its runner never took up', () => {
+  const refused = () => new BerthError('RUNNER_UNREACHABLE', 'refused', { connected: false })
+
+  it('is served by the next replica that can', async () => {
+    const { route, told, granted } = dispatched()
+    const call = await granted()
+    call.fail(refused())
+    expect(route.released).toEqual(['lost'])
+    route.waiting[1]?.grant()
+    await setImmediate()
+    route.calls[1]?.send(doneLine)
+    route.calls[1]?.end()
+    expect(told).toEqual(['begin', `data ${doneLine}`, 'end'])
+    expect(route.released).toEqual(['lost', undefined])
+  })
+
+  it('because that shuts down is served by another too', async () => {
+    const { route, granted } = dispatched()
+    const call = await granted()
+    call.fail(new BerthError('SHUTTING_DOWN', 'bye', {}, { origin: 'module' }))
+    expect(route.waiting).toHaveLength(2)
+  })
+
+  it('three times is told so', async () => {
+    const { route, told, granted } = dispatched()
+    await granted()
+    for (let attempt = 0; attempt < 3; attempt += 1) {
+      route.calls[attempt]?.fail(refused())
+      route.waiting[attempt + 1]?.grant()
+      await setImmediate()
+    }
+    expect(told).toEqual(['fail RUNNER_UNREACHABLE'])
+    expect(route.calls).toHaveLength(3)
+  })
+
+  it('is told where the connection broke later, as the module may have begun', async () => {
+    const { told, granted } = dispatched()
+    const call = await granted()
+    call.fail(new BerthError('RUNNER_UNREACHABLE', 'its connection broke'))
+    expect(told).toEqual(['fail RUNNER_UNREACHABLE'])
+  })
+
+  it('and whose client has left goes nowhere', async () => {
+    const { route, inference, granted } = dispatched()
+    const call = await granted()
+    call.fail(refused())
+    inference.cancel()
+    route.waiting[1]?.grant()
+    await setImmediate()
+    expect(route.calls).toHaveLength(1)
+    expect(route.released).toEqual(['lost'])
+  })
+})
