@@ -40,7 +40,6 @@ import { moduleChanges } from './reconcile/module-changes.ts'
 import { createModelService, createModuleService } from './reconcile/module-service.ts'
 import { Removals } from './reconcile/removals.ts'
 import { Supervisor } from './reconcile/supervisor.ts'
-import { planStepView } from './reconcile/views.ts'
 import { createStore, type Store } from './store/store.ts'
 import { createTelemetry, type Telemetry } from './telemetry/telemetry.ts'
 
@@ -176,6 +175,7 @@ async function compose(
     observer,
     clock: steadyClock,
     random: Math.random,
+    reconciled: (ms) => metrics.reconciled(ms),
     log: (level, message, fields) => logger[level](fields ?? {}, message),
   })
   const dispatcher = createDispatcher({
@@ -339,7 +339,7 @@ async function compose(
         reason: decision.why,
       },
       gpus: () => engine.capabilities.gpus,
-      plan: async (signal) => (await untilAborted(supervisor.plan(), signal)).map(planStepView),
+      plan: (signal) => untilAborted(supervisor.plan(), signal),
       async readiness() {
         const reasons: string[] = []
         if (watch?.problem) reasons.push(watch.problem.message)

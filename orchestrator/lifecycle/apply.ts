@@ -1,16 +1,11 @@
 import { BerthError } from '../domain/errors.ts'
 import { canMove, type ReplicaState } from '../domain/replica.ts'
-import { backOffMs, healthyAfterMs } from './back-off.ts'
+import { backOffMs, healthyAfterMs, revivals } from './back-off.ts'
 import { configuredHash } from './configured-hash.ts'
+import type { Moment } from './decision.ts'
 import type { LifecycleEvent } from './events.ts'
-import { isLive, type LoadedModel, type ModuleState, type Replica } from './state.ts'
-
-/** Time and chance of one event, given from outside so that a run can be repeated. */
-export interface Moment {
-  readonly nowMs: number
-  /** In [0, 1). */
-  readonly random: number
-}
+import { noteLoad } from './scaling.ts'
+import { type Failure, isLive, isUp, type LoadedModel, type ModuleState, type Replica, stays } from './state.ts'
 
 /** Told of every move along the state machine. */
 export type OnMove = (replica: Replica, from: ReplicaState, cause: string) => void
@@ -22,6 +17,7 @@ export type OnMove = (replica: Replica, from: ReplicaState, cause: string) => vo
 export function apply(state: ModuleState, event: LifecycleEvent, moment: Moment, onMove: OnMove): void {
   fold(state, event, moment, onMove)
   forgetQueueTimes(state)
+  noteLoad(state, moment.nowMs)
 }
 
 function fold(state: ModuleState, event: LifecycleEvent, moment: Moment, onMove: OnMove): void {
@@ -31,18 +27,24 @@ function fold(state: ModuleState, event: LifecycleEvent, moment: Moment, onMove:
       state.definition = event.definition
       if (state.preparation.specHash !== event.definition.specHash) {
         state.preparation = { specHash: event.definition.specHash, state: 'needed' }
-        clearFailure(state)
+        clearFailures(state)
       }
       return
     case 'want':
+      if (event.wanted === state.wanted && !event.afresh) return
       if (event.wanted === 'enabled') {
-        clearFailure(state)
+        clearFailures(state)
         if (state.preparation.state === 'failed') state.preparation.state = 'needed'
       }
       state.wanted = event.wanted
       return
+    case 'engine-back':
+      if (state.preparation.error?.code === 'ENGINE_UNAVAILABLE') state.preparation.state = 'needed'
+      for (const failure of [state.failure, ...[...state.replicas.values()].map((replica) => replica.failure)])
+        if (failure.error?.code === 'ENGINE_UNAVAILABLE') clearFailure(failure)
+      return
     case 'restart':
-      clearFailure(state)
+      clearFailures(state)
       if (state.preparation.state !== 'running') state.preparation.state = 'needed'
       state.restartBelow = Math.max(0, ...[...state.replicas.values()].map((replica) => replica.generation + 1))
       state.restartCause = 'restart was asked for'
@@ -78,10 +80,9 @@ function fold(state: ModuleState, event: LifecycleEvent, moment: Moment, onMove:
         error: event.error,
         progress: state.preparation.progress,
       }
-      fail(state, event.error, moment)
+      fail(state.failure, event.error, moment)
       // An older generation that still serves goes on doing so.
-      if (![...state.replicas.values()].some((replica) => isLive(replica) && !replica.drain))
-        doomAll(state, event.error)
+      if (![...state.replicas.values()].some(stays)) doomAll(state, event.error)
       return
     case 'tick':
       return
@@ -97,9 +98,13 @@ function fold(state: ModuleState, event: LifecycleEvent, moment: Moment, onMove:
       move(
         replica,
         replica.models.size > 0 ? 'ready' : 'idle',
-        'adopted: it was running when the orchestrator started',
+        state.definition.external
+          ? 'it was found by its labels'
+          : 'adopted: it was running when the orchestrator started',
         onMove,
       )
+      // What an earlier orchestrator had started for the load is kept until the load says otherwise.
+      state.scaling.target = Math.max(state.scaling.target, [...state.replicas.values()].filter(stays).length)
       return
     }
     default:
@@ -117,6 +122,7 @@ function applyToReplica(state: ModuleState, event: ReplicaEvent, moment: Moment,
     case 'release': {
       event.loaded.inflight = Math.max(0, event.loaded.inflight - 1)
       event.loaded.lastUsedMs = nowMs
+      event.loaded.serviceMs = averageOf(event.loaded.serviceMs, event.heldMs)
       replica.inflight = Math.max(0, replica.inflight - 1)
       replica.lastUsedMs = nowMs
       return
@@ -130,6 +136,7 @@ function applyToReplica(state: ModuleState, event: ReplicaEvent, moment: Moment,
       if (replica.state !== 'starting') return
       replica.startedMs = nowMs
       replica.lastUsedMs = nowMs
+      replica.failure.error = undefined
       state.failure.error = undefined
       move(replica, 'idle', 'its runner answers', onMove)
       setModels(replica, event.models, moment)
@@ -139,8 +146,8 @@ function applyToReplica(state: ModuleState, event: ReplicaEvent, moment: Moment,
       if (replica.state !== 'starting' && replica.state !== 'preparing') return
       // Its workload has been removed by now.
       replica.workload = undefined
-      crash(state, replica, event.error, moment, onMove)
-      doomAll(state, event.error)
+      crash(replica, event.error, moment, onMove)
+      doomUnserved(state, event.error)
       return
     case 'loaded': {
       if (!isLive(replica)) return
@@ -151,13 +158,16 @@ function applyToReplica(state: ModuleState, event: ReplicaEvent, moment: Moment,
         const facts = { lastUsedMs: nowMs, loadBeganMs: replica.operationBeganMs, loadedMs: nowMs, stale }
         const known = replica.models.get(model)
         if (known) Object.assign(known, facts)
-        else replica.models.set(model, { inflight: 0, ...facts })
+        else replica.models.set(model, { inflight: 0, serviceMs: 0, ...facts })
+        // An explicit load's configuration holds for every replica.
+        if (operation?.operation) outdateElsewhere(state, replica, model)
       }
+      for (const model of operation?.models ?? event.models) replica.warm.delete(model)
       const missing = operation?.models.filter((model) => !event.models.includes(model)) ?? []
       doomWaiters(state, missing, notLoaded(state.id, missing))
       replica.lastUsedMs = nowMs
       replica.error = undefined
-      state.failure.error = undefined
+      replica.failure.error = undefined
       settle(replica, `loaded ${event.models.join(', ')}`, onMove)
       return
     }
@@ -165,11 +175,13 @@ function applyToReplica(state: ModuleState, event: ReplicaEvent, moment: Moment,
       if (!isLive(replica)) return
       replica.operation = undefined
       replica.error = event.error
+      for (const model of event.models) replica.warm.delete(model)
       doomWaiters(state, event.models, event.error)
       settle(replica, event.error.message, onMove)
       return
     case 'offloaded':
       if (!isLive(replica)) return
+      if (replica.operation?.operation) replica.operation.operation.running = false
       replica.operation = undefined
       for (const model of event.models) replica.models.delete(model)
       settle(replica, `offloaded ${event.models.join(', ')}`, onMove)
@@ -197,7 +209,7 @@ function applyToReplica(state: ModuleState, event: ReplicaEvent, moment: Moment,
     case 'health':
       replica.suspicion = 'none'
       if (!isLive(replica) || replica.operation) return
-      reviveLost(state, replica, event.models, moment)
+      keepLost(state, replica, event.models)
       setModels(replica, event.models, moment)
       settle(replica, 'its runner reports other models than before', onMove)
       return
@@ -211,16 +223,16 @@ function applyToReplica(state: ModuleState, event: ReplicaEvent, moment: Moment,
         graceMs: 0,
         failure: event.error,
       }
-      reviveLost(state, replica, [], moment)
+      keepLost(state, replica, [])
       return
     case 'exited': {
       if (!isLive(replica)) return
       const { operation } = replica
       if (operation?.kind === 'load') doomWaiters(state, operation.models, event.error)
-      reviveLost(state, replica, operation?.models ?? [], moment)
-      const answered = replica.state !== 'starting' && replica.state !== 'preparing'
-      crash(state, replica, event.error, moment, onMove)
-      if (!answered) doomAll(state, event.error)
+      keepLost(state, replica, operation?.models ?? [])
+      const answered = isUp(replica)
+      crash(replica, event.error, moment, onMove)
+      if (!answered) doomUnserved(state, event.error)
       return
     }
     case 'stopped': {
@@ -228,7 +240,7 @@ function applyToReplica(state: ModuleState, event: ReplicaEvent, moment: Moment,
       const failure = replica.drain?.failure
       replica.workload = undefined
       if (failure && state.wanted === 'enabled') {
-        crash(state, replica, failure, moment, onMove)
+        crash(replica, failure, moment, onMove)
         return
       }
       move(replica, 'absent', 'it is gone', onMove)
@@ -280,56 +292,74 @@ function setModels(replica: Replica, models: readonly string[], moment: Moment):
 
 /** A model that a runner reports without this orchestrator having loaded it. */
 function newlyFound(nowMs: number): LoadedModel {
-  return { inflight: 0, lastUsedMs: nowMs, loadBeganMs: 0, loadedMs: 0, stale: false }
+  return { inflight: 0, lastUsedMs: nowMs, loadBeganMs: 0, loadedMs: 0, serviceMs: 0, stale: false }
 }
 
-/** What was loaded and is lost without anyone having asked for it comes back, unless it keeps failing. */
-function reviveLost(state: ModuleState, replica: Replica, kept: readonly string[], moment: Moment): void {
-  if (state.wanted !== 'enabled' || state.failure.count >= 3) return
-  for (const model of replica.models.keys()) {
-    if (kept.includes(model) || state.waiters.some((waiter) => waiter.model === model && waiter.kind !== 'use'))
-      continue
-    state.waiters.push({
-      id: -1 - state.waiters.length - moment.nowMs,
-      kind: 'revive',
-      model,
-      maxInflight: 1,
-      caller: `module:${state.id}`,
-      priority: 'normal',
-      sinceMs: moment.nowMs,
-      queuedSinceMs: undefined,
-      position: 0,
-      doom: undefined,
-    })
-  }
+/** What was loaded and is lost without anyone having asked for it is loaded again where the replica comes back. */
+function keepLost(state: ModuleState, replica: Replica, kept: readonly string[]): void {
+  if (state.wanted !== 'enabled') return
+  for (const model of replica.models.keys()) if (!kept.includes(model)) replica.warm.add(model)
 }
 
-function crash(state: ModuleState, replica: Replica, error: BerthError, moment: Moment, onMove: OnMove): void {
-  if (moment.nowMs - replica.startedMs >= healthyAfterMs) clearFailure(state)
-  replica.error = error
+function crash(replica: Replica, error: BerthError, moment: Moment, onMove: OnMove): void {
+  if (moment.nowMs - replica.startedMs >= healthyAfterMs) clearFailure(replica.failure)
+  fail(replica.failure, error, moment)
+  replica.error = inCrashLoop(error, replica.failure.count)
+  replica.failure.error = replica.error
   replica.drain = undefined
   replica.models.clear()
   replica.inflight = 0
   replica.restarts += 1
-  fail(state, error, moment)
-  move(replica, 'failed', error.message, onMove)
+  if (replica.failure.count > revivals) replica.warm.clear()
+  move(replica, 'failed', replica.error.message, onMove)
   replica.operation = undefined
 }
 
-function fail(state: ModuleState, error: BerthError, moment: Moment): void {
-  state.failure.count += 1
-  state.failure.error = error
-  state.failure.untilMs = moment.nowMs + backOffMs(state.failure.count, moment.random)
+/** A crash loop is told as such: what goes on is more than the last of its ends. */
+function inCrashLoop(error: BerthError, failures: number): BerthError {
+  if (failures < revivals) return error
+  const message = `${error.message} (crash loop: ${failures} failures in a row; mend it, then: berth restart)`
+  const { code, origin } = error
+  return new BerthError(code, message, { ...error.details, crashLoop: true, failures }, { cause: error, origin })
 }
 
-export function clearFailure(state: ModuleState): void {
-  state.failure.count = 0
-  state.failure.error = undefined
-  state.failure.untilMs = 0
+function fail(failure: Failure, error: BerthError, moment: Moment): void {
+  failure.count += 1
+  failure.error = error
+  failure.untilMs = moment.nowMs + backOffMs(failure.count, moment.random)
+}
+
+function clearFailure(failure: Failure): void {
+  failure.count = 0
+  failure.error = undefined
+  failure.untilMs = 0
+}
+
+function clearFailures(state: ModuleState): void {
+  clearFailure(state.failure)
+  for (const replica of state.replicas.values()) clearFailure(replica.failure)
+}
+
+function outdateElsewhere(state: ModuleState, loadedOn: Replica, model: string): void {
+  for (const replica of state.replicas.values()) {
+    const loaded = replica === loadedOn ? undefined : replica.models.get(model)
+    if (loaded) loaded.stale = true
+  }
+}
+
+const weightOfNewest = 0.2
+
+function averageOf(averageMs: number, newestMs: number): number {
+  return averageMs === 0 ? newestMs : averageMs + weightOfNewest * (newestMs - averageMs)
 }
 
 function doomWaiters(state: ModuleState, models: readonly string[], error: BerthError): void {
   for (const waiter of state.waiters) if (models.includes(waiter.model)) waiter.doom = error
+}
+
+/** Where no other replica is there to serve them, all who wait are told why. */
+function doomUnserved(state: ModuleState, error: BerthError): void {
+  if (![...state.replicas.values()].some(stays)) doomAll(state, error)
 }
 
 /** Nothing can be served: everyone who waits for a start is told why. */
@@ -345,6 +375,10 @@ function notLoaded(module: string, models: readonly string[]): BerthError {
 
 /** A place in the queue counts while a replica has the model: the time of a start or a load is not queue.timeout's. */
 function forgetQueueTimes(state: ModuleState): void {
+  if (state.waiters.length === 0) {
+    state.served.clear()
+    return
+  }
   for (const waiter of state.waiters) {
     if (waiter.queuedSinceMs === undefined) continue
     const served = [...state.replicas.values()].some(

@@ -10,3 +10,6 @@ export function backOffMs(failures: number, random: number): number {
   const full = Math.min(longestMs, firstMs * 2 ** Math.min(failures - 1, 20))
   return Math.round(full * (1 - random / 5))
 }
+
+/** After so many failures in a row only a request starts a replica again, without the models that it had loaded. */
+export const revivals = 3

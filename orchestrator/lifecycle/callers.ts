@@ -59,3 +59,7 @@ export function closedError(): BerthError {
 export function reasonOf(signal: AbortSignal): BerthError {
   return signal.reason instanceof BerthError ? signal.reason : closedError()
 }
+
+export function shuttingDown(): BerthError {
+  return new BerthError('SHUTTING_DOWN', 'Berth is shutting down; try again in a moment.')
+}

@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os'
 import { setTimeout as delay } from 'node:timers/promises'
 import { systemClock } from '../domain/clock.ts'
 import { BerthError } from '../domain/errors.ts'
@@ -9,6 +10,7 @@ import { createRunnerClient } from '../runner/client.ts'
 import type { LoadedModels } from '../store/store.ts'
 import { type Effects, exitError, type ReplicaRef } from './effects.ts'
 import { toRecord } from './log-follower.ts'
+import { StartSlots } from './start-slots.ts'
 import { type Instance, workloadSpec, workloadToken } from './workload.ts'
 
 /** The effects on a real engine and real runners. */
@@ -31,8 +33,19 @@ const stopRetryMs = 2_000
 /** How often the engine is asked whether a workload whose runner is gone has ended. */
 const endLooks = { count: 10, everyMs: 100 }
 
+/** Replicas that boot at the same time. */
+const startsAtOnce = Math.max(4, 2 * availableParallelism())
+
 export function engineEffects(options: EngineEffectsOptions): Effects {
   const { engine, instance, nextGeneration } = options
+  const slots = new StartSlots(startsAtOnce)
+  /** Workload -> what gives its slot back: when it answers, and when it is stopped without. */
+  const booting = new Map<string, () => void>()
+
+  function booted(workload: string): void {
+    booting.get(workload)?.()
+    booting.delete(workload)
+  }
 
   return {
     nextGeneration,
@@ -56,7 +69,15 @@ export function engineEffects(options: EngineEffectsOptions): Effects {
     async start(definition, replica, signal) {
       await options.ready()
       const devices = firstDevices(engine.capabilities.gpus, definition.manifest.gpu)
-      return engine.start(workloadSpec(instance, definition, replica, devices), signal)
+      const release = await slots.take(signal)
+      try {
+        const workload = await engine.start(workloadSpec(instance, definition, replica, devices), signal)
+        booting.set(workload.id, release)
+        return workload
+      } catch (error) {
+        release()
+        throw error
+      }
     },
 
     connect(definition, replica, workload) {
@@ -64,7 +85,7 @@ export function engineEffects(options: EngineEffectsOptions): Effects {
       return createRunnerClient({
         module: definition.manifest.id,
         endpoint: workload.endpoint,
-        token: workloadToken(instance, replica),
+        token: definition.external ? (workload.token ?? '') : workloadToken(instance, replica),
         foreign: definition.manifest.base.kind === 'protocol',
       })
     },
@@ -76,7 +97,11 @@ export function engineEffects(options: EngineEffectsOptions): Effects {
         const message = `Module ${id} did not answer within ${startMs / 1000} s of its start (timeouts.start); see: berth logs ${id}`
         return new BerthError('START_TIMEOUT', message, { module: id })
       })
-      return limit.race(firstAnswer(engine, id, workload.id, client, limit.signal))
+      try {
+        return await limit.race(firstAnswer(engine, id, workload.id, client, limit.signal))
+      } finally {
+        booted(workload.id)
+      }
     },
 
     load(definition, client, models, signal) {
@@ -110,12 +135,16 @@ export function engineEffects(options: EngineEffectsOptions): Effects {
 
     lastLines: (workload) => lastLines(engine, workload.id),
 
-    async stop(_definition, replica, workload, graceMs) {
+    async stop(definition, replica, workload, graceMs) {
+      if (definition.external) return options.loaded.clear(replica.id, replica.generation)
       // Until it is gone nothing else may start under its name, so an engine that is away is waited for.
       for (;;) {
         try {
           const id = workload?.id ?? (await findWorkload(engine, replica.id, replica.generation))
-          if (id !== undefined) await engine.stop(id, { graceMs })
+          if (id !== undefined) {
+            booted(id)
+            await engine.stop(id, { graceMs })
+          }
           options.loaded.clear(replica.id, replica.generation)
           return
         } catch (error) {

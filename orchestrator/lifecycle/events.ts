@@ -5,14 +5,17 @@ import type { LoadedModel, ModuleDefinition, Operation, Waiter } from './state.t
 /** Facts that are posted to a module's writer. Late ones (of an older generation) are ignored by apply.ts. */
 export type LifecycleEvent =
   | { readonly type: 'define'; readonly definition: ModuleDefinition }
-  | { readonly type: 'want'; readonly wanted: 'enabled' | 'disabled' | 'removed' }
+  /** Nothing new where it is so already; `afresh`: what failed is tried again all the same. */
+  | { readonly type: 'want'; readonly wanted: 'enabled' | 'disabled' | 'removed'; readonly afresh?: boolean }
+  /** The engine can be reached again: what failed for want of it is tried at once. */
+  | { readonly type: 'engine-back' }
   | { readonly type: 'restart' }
   | { readonly type: 'wait'; readonly waiter: Waiter }
   | { readonly type: 'leave'; readonly waiter: number }
   | { readonly type: 'operate'; readonly operation: Operation }
   | { readonly type: 'abandon'; readonly operation: number }
   /** `loaded` is what the lease was granted on: the same model loaded anew counts its own leases. */
-  | ({ readonly type: 'release'; readonly model: string; readonly loaded: LoadedModel } & Of)
+  | ({ readonly type: 'release'; readonly model: string; readonly loaded: LoadedModel; readonly heldMs: number } & Of)
   | { readonly type: 'prepare-progress'; readonly specHash: string; readonly progress: PrepareProgress }
   | { readonly type: 'prepared'; readonly specHash: string; readonly environment: EnvironmentInfo | undefined }
   | { readonly type: 'prepare-failed'; readonly specHash: string; readonly error: BerthError }

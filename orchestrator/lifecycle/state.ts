@@ -17,14 +17,21 @@ export interface ModuleState {
   /** Image and environment of the definition; shared by all replicas. */
   preparation: Preparation
   readonly replicas: Map<string, Replica>
+  /** Counts grants: of equally good replicas each gets its turn (balance.ts). */
+  turn: number
   /** Everyone who waits for a model, oldest first. */
   waiters: Waiter[]
+  /** `model caller` -> when that caller was last served from the line, as a count (queue.ts). Empty when nobody waits. */
+  readonly served: Map<string, number>
   /** Explicit loads and offloads that wait for their turn, oldest first. */
   operations: Operation[]
+  /** Of what precedes every start: preparation, and the store. Replicas count their own. */
   readonly failure: Failure
+  /** What autoscaling has seen and decided (scaling.ts). */
+  readonly scaling: Scaling
   /** Models that an explicit load named with a configuration of its own. */
   readonly adhoc: Map<string, JsonObject>
-  /** A restart that was asked for; carried out as a drain of what runs now. */
+  /** A restart that was asked for; carried out as a drain of what runs now, one replica after the other. */
   restartCause: string | undefined
   /** Generations below this one are to be replaced by an asked-for restart. */
   restartBelow: number
@@ -36,6 +43,8 @@ export interface ModuleDefinition {
   readonly models: ReadonlyMap<string, ModelDefinition>
   /** Identifies what the container is made of; a replica with another one is outdated. */
   readonly specHash: string
+  /** Its containers are somebody else's: they are found and used, never started or stopped. */
+  readonly external: boolean
 }
 
 export interface Preparation {
@@ -51,6 +60,17 @@ export interface Failure {
   count: number
   untilMs: number
   error: BerthError | undefined
+}
+
+/** How many replicas the load asks for, beyond the one that any request starts. */
+export interface Scaling {
+  /** Replicas that are kept for the load; from 1 on. */
+  target: number
+  /** Since when the load has needed more than `target` without a break. */
+  overSinceMs: number | undefined
+  /** Since when it has needed less, and the most that it has needed since. */
+  underSinceMs: number | undefined
+  peak: number
 }
 
 export interface Replica {
@@ -72,6 +92,12 @@ export interface Replica {
   lastUsedMs: number
   error: BerthError | undefined
   restarts: number
+  /** Failed starts and crashes under this id, in a row. */
+  readonly failure: Failure
+  /** Models to load although nobody asks: what was lost in a crash, or what the replica has that it is to replace. */
+  readonly warm: Set<string>
+  /** The id of the outdated replica that goes when this one serves in its place. */
+  readonly replaces: string | undefined
 }
 
 export interface Drain {
@@ -90,6 +116,8 @@ export interface LoadedModel {
   lastUsedMs: number
   loadBeganMs: number
   loadedMs: number
+  /** How long an inference takes, milliseconds: a moving average of the leases given back; 0: not known yet. */
+  serviceMs: number
   /** Loaded with a configuration that has changed since: it is loaded anew before it serves again. */
   stale: boolean
 }
@@ -105,8 +133,8 @@ export interface RunningOperation {
 
 export interface Waiter {
   readonly id: number
-  /** `use` gets a lease; `load` is content when the model is loaded; `revive` is nobody's: it reloads after a crash. */
-  readonly kind: 'use' | 'load' | 'revive'
+  /** `use` gets a lease; `load` is content when the model is loaded somewhere. */
+  readonly kind: 'use' | 'load'
   readonly model: string
   readonly maxInflight: number
   /** Whom the queue is fair to; `module:<its own id>` for a revival. */
@@ -127,6 +155,10 @@ export interface Operation {
   readonly names: readonly string[]
   /** Why it can't be carried out; it is told so in the next decision. */
   doom: BerthError | undefined
+  /** An offload goes from replica to replica: one is at it. */
+  running: boolean
+  /** What an offload has offloaded so far. */
+  readonly offloaded: Set<string>
 }
 
 export const liveStates: ReadonlySet<ReplicaState> = new Set([
@@ -142,6 +174,16 @@ export function isLive(replica: Replica): boolean {
   return liveStates.has(replica.state)
 }
 
+/** Answers: its start is over. */
+export function isUp(replica: Replica): boolean {
+  return isLive(replica) && replica.state !== 'preparing' && replica.state !== 'starting'
+}
+
+/** Lives, and is not about to go. */
+export function stays(replica: Replica): boolean {
+  return isLive(replica) && replica.drain === undefined
+}
+
 export function newModuleState(definition: ModuleDefinition, wanted: ModuleState['wanted']): ModuleState {
   return {
     id: definition.manifest.id,
@@ -149,16 +191,36 @@ export function newModuleState(definition: ModuleDefinition, wanted: ModuleState
     wanted,
     preparation: { specHash: definition.specHash, state: 'needed' },
     replicas: new Map(),
+    turn: 0,
     waiters: [],
+    served: new Map(),
     operations: [],
-    failure: { count: 0, untilMs: 0, error: undefined },
+    failure: noFailure(),
+    scaling: { target: 1, overSinceMs: undefined, underSinceMs: undefined, peak: 0 },
     adhoc: new Map(),
     restartCause: undefined,
     restartBelow: 0,
   }
 }
 
-export function newReplica(id: string, generation: number, specHash: string, nowMs: number, restarts: number): Replica {
+function noFailure(): Failure {
+  return { count: 0, untilMs: 0, error: undefined }
+}
+
+export interface ReplicaOrigin {
+  /** The failed generation of the same id, whose count of failures and lost models go on. */
+  readonly before?: Replica | undefined
+  readonly replaces?: Replica | undefined
+  readonly warm?: Iterable<string>
+}
+
+export function newReplica(
+  id: string,
+  generation: number,
+  specHash: string,
+  nowMs: number,
+  { before, replaces, warm = [] }: ReplicaOrigin = {},
+): Replica {
   return {
     id,
     generation,
@@ -174,7 +236,10 @@ export function newReplica(id: string, generation: number, specHash: string, now
     startedMs: nowMs,
     lastUsedMs: nowMs,
     error: undefined,
-    restarts,
+    restarts: before?.restarts ?? 0,
+    failure: before ? { ...before.failure } : noFailure(),
+    warm: new Set([...(before?.warm ?? []), ...warm]),
+    replaces: replaces?.id ?? before?.replaces,
   }
 }
 

@@ -33,7 +33,7 @@ export function defineModule(
     env: { ...rest.env, BERTH_CONTENT: manifest.contentHash },
     replica: '',
   })
-  return { manifest, models, specHash: hash }
+  return { manifest, models, specHash: hash, external: manifest.source.kind === 'external' }
 }
 
 export function workloadSpec(

@@ -4,7 +4,7 @@ import type { Scale } from '../domain/manifest.ts'
 import type { ModelView, ModuleView } from '../domain/views.ts'
 import type { EngineCapabilities } from '../engines/engine.ts'
 import { untilAborted } from '../engines/shared-work.ts'
-import { liveStates, type ModuleState, type Replica } from '../lifecycle/state.ts'
+import { isLive, isUp, type ModuleState } from '../lifecycle/state.ts'
 import { findModel, findModule, noSuchModel } from './model-routes.ts'
 import type { ModuleRecord, Supervisor } from './supervisor.ts'
 import { modelView, moduleView, securityOf } from './views.ts'
@@ -110,7 +110,7 @@ export function createModuleService(options: ModuleServiceOptions) {
       recordOf(id)
       // The wish holds also for one whose manifest is broken: it runs as soon as that is mended.
       options.setDisabled(id, false)
-      findModule(supervisor, id).post({ type: 'want', wanted: 'enabled' })
+      findModule(supervisor, id).post({ type: 'want', wanted: 'enabled', afresh: true })
       return settled(id, isPrepared, action)
     },
 
@@ -261,10 +261,7 @@ function isScaled(state: Readonly<ModuleState>): boolean {
   return replicas.filter(isUp).length >= min && there.length <= max
 }
 
-function isUp(replica: Replica): boolean {
-  return liveStates.has(replica.state) && replica.state !== 'starting' && replica.state !== 'preparing'
-}
-
 function isRunningAnew(state: Readonly<ModuleState>): boolean {
-  return [...state.replicas.values()].some((replica) => replica.generation >= state.restartBelow && isUp(replica))
+  const live = [...state.replicas.values()].filter(isLive)
+  return live.every((replica) => replica.generation >= state.restartBelow) && live.some(isUp)
 }

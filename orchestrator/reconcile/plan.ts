@@ -30,7 +30,7 @@ export function plan(
     if (owner?.replicas.get(replica) === generation || (!owner && unreadable.has(module))) continue
     const cause = removalCause(owner, workload, newest.get(replica) ?? generation)
     if (cause) steps.push({ action: 'remove', module, workload, cause })
-    else steps.push({ action: 'adopt', module, workload, cause: `${replica} was running already` })
+    else steps.push({ action: 'adopt', module, workload, cause: adoptionCause(owner, workload) })
   }
   return steps
 }
@@ -41,9 +41,13 @@ function removalCause(owner: KnownModule | undefined, workload: ObservedWorkload
   if (owner.replicas.has(workload.replica)) return `another generation of ${workload.replica} is in charge`
   if (workload.generation !== newest) return `generation ${newest} of ${workload.replica} is newer`
   if (workload.state !== 'running' || !workload.endpoint) return `${workload.replica} does not run (${workload.state})`
-  if (workload.specHash !== owner.specHash)
-    return `the files or settings of ${owner.id} have changed since it was started`
   return undefined
+}
+
+/** One of another make serves until a new one has taken its place. */
+function adoptionCause(owner: KnownModule | undefined, { replica, specHash }: ObservedWorkload): string {
+  const runs = `${replica} was running already`
+  return specHash === owner?.specHash ? runs : `${runs}, with other files or settings: it serves until it is replaced`
 }
 
 function newestGenerations(observed: readonly ObservedWorkload[]): ReadonlyMap<string, number> {

@@ -2,11 +2,14 @@ import type { CatalogEntry } from '../catalog/catalog.ts'
 import type { Clock } from '../domain/clock.ts'
 import type { BerthError } from '../domain/errors.ts'
 import type { ModelDefinition, ModuleManifest, Scale } from '../domain/manifest.ts'
+import type { PlanStepView } from '../domain/views.ts'
 import type { Engine, ObservedWorkload } from '../engines/engine.ts'
 import type { Effects, LifecycleObserver } from '../lifecycle/effects.ts'
+import { forecast } from '../lifecycle/forecast.ts'
 import { ModuleWriter } from '../lifecycle/module-writer.ts'
 import { defineModule, type Instance } from '../lifecycle/workload.ts'
 import { type KnownModule, type PlanStep, plan } from './plan.ts'
+import { planStepView } from './views.ts'
 
 /** Keeps one writer per module in step with what is desired, and the engine in step with the writers. */
 
@@ -39,6 +42,8 @@ export interface SupervisorOptions {
   readonly observer: LifecycleObserver
   readonly clock: Clock
   readonly random: () => number
+  /** Told how long a listing and what followed from it at once took, milliseconds. */
+  readonly reconciled: (ms: number) => void
   readonly log: (level: 'debug' | 'info' | 'warn' | 'error', message: string, fields?: Record<string, unknown>) => void
 }
 
@@ -113,7 +118,7 @@ export class Supervisor {
       record.fingerprint = fingerprint
       writer.post({ type: 'define', definition })
     }
-    if (writer.state.wanted !== wanted) writer.post({ type: 'want', wanted })
+    writer.post({ type: 'want', wanted })
   }
 
   #remove(record: ModuleRecord): void {
@@ -151,6 +156,8 @@ export class Supervisor {
     const listedMs = this.#options.clock.now()
     const observed = await this.#options.engine.list()
     for (const [id, writer] of [...this.#leaving, ...this.#writers()]) {
+      // Containers of somebody else are in no listing of ours.
+      if (writer.state.definition.external) continue
       writer.observe(
         observed.filter((workload) => workload.module === id),
         listedMs,
@@ -167,13 +174,19 @@ export class Supervisor {
       if (step.action === 'adopt' && writer) work.push(this.#adopt(writer, workload))
       else work.push(this.#removeWorkload(workload, cause))
     }
+    this.#options.reconciled(this.#options.clock.now() - listedMs)
     // Later ones are not waited for: one container that won't go must not hide what becomes of the others.
     if (options.atOnce) await Promise.all(work)
   }
 
-  /** What `reconcile` would do to what runs now; nothing is done. */
-  async plan(): Promise<readonly PlanStep[]> {
-    return this.#plan(await this.#options.engine.list())
+  /** What is about to be done and why: to what runs and nobody owns, then module by module. Nothing is done by asking. */
+  async plan(): Promise<readonly PlanStepView[]> {
+    const strangers = this.#plan(await this.#options.engine.list()).map(planStepView)
+    const moment = { nowMs: this.#options.clock.now(), random: this.#options.random() }
+    const own = [...this.#leaving, ...this.#writers()].flatMap(([module, writer]) =>
+      forecast(writer.state, moment).map((step) => ({ ...step, module })),
+    )
+    return [...strangers, ...own]
   }
 
   #plan(observed: readonly ObservedWorkload[]): readonly PlanStep[] {
@@ -228,11 +241,7 @@ export class Supervisor {
 
   /** After the engine came (back): what failed for want of it is tried again. */
   retry(): void {
-    for (const [, writer] of this.#writers()) {
-      if (writer.state.wanted === 'enabled' && writer.state.failure.error?.code === 'ENGINE_UNAVAILABLE') {
-        writer.post({ type: 'want', wanted: 'enabled' })
-      }
-    }
+    for (const [, writer] of this.#writers()) writer.post({ type: 'engine-back' })
   }
 
   /** Stops every replica, draining, for good; resolves with the modules that ran when they are gone. */

@@ -64,5 +64,6 @@ export function testDefinition({
       Object.entries(models).map(([name, configuration]) => [name, testModel(name, { configuration, ...ttl })]),
     ),
     specHash,
+    external: manifest?.source?.kind === 'external',
   }
 }

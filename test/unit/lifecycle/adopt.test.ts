@@ -105,7 +105,7 @@ describe('a workload that was running already', () => {
     expect(asked.granted).toBeDefined()
   })
 
-  it('of another spec is drained once the new environment is there', async () => {
+  it('of another make serves until one of the new environment has taken its place', async () => {
     const rig = createRig()
     rig.effects.kept.set('mod-0#7 m', configuredHash({}))
     const adopted = adopting(rig)
@@ -114,6 +114,10 @@ describe('a workload that was running already', () => {
     expect(adopted.over).toBe(true)
     expect(rig.replica?.state).toBe('ready')
     await rig.prepared()
+    expect(rig.replica?.state).toBe('ready')
+    await rig.started()
+    await rig.answering()
+    await rig.loaded()
     expect(rig.replica?.state).toBe('stopping')
   })
 

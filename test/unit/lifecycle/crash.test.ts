@@ -129,10 +129,10 @@ describe('a workload that ends', () => {
     await rig.exits()
     await restarted(rig)
     await rig.loaded()
-    expect(rig.state.failure.count).toBe(1)
+    expect(rig.replica?.failure.count).toBe(1)
     rig.clock.advance(60_000)
     await rig.exits()
-    expect(rig.state.failure.count).toBe(1)
+    expect(rig.replica?.failure.count).toBe(1)
   })
 
   it('again and again is not brought back any more without a request', async () => {

@@ -1,6 +1,8 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { BerthError, type ErrorCode } from '../../../orchestrator/domain/errors.ts'
+import { type Priority, priorities } from '../../../orchestrator/domain/priority.ts'
+import type { Waiter } from '../../../orchestrator/lifecycle/state.ts'
 import { type TestDefinition, testDefinition } from '../../support/definitions.ts'
 import { type Asked, type AskedWork, createRig, type EffectCall, type Rig, settled } from './rig.ts'
 
@@ -10,7 +12,7 @@ import { type Asked, type AskedWork, createRig, type EffectCall, type Rig, settl
  */
 
 type Step =
-  | { readonly do: 'acquire'; readonly model: string }
+  | { readonly do: 'acquire'; readonly model: string; readonly caller: string; readonly priority: Priority }
   | { readonly do: 'leave' | 'abandon'; readonly which: number }
   | { readonly do: 'release'; readonly which: number; readonly outcome: 'lost' | 'hung' | undefined }
   | { readonly do: 'load' | 'offload'; readonly model: string }
@@ -20,9 +22,11 @@ type Step =
       readonly size: number
       readonly stopTtlMs: number
       readonly min: number
+      readonly more: number
     }
   | { readonly do: 'want'; readonly wanted: 'enabled' | 'disabled' }
-  | { readonly do: 'exit' | 'vanish' | 'restart' | 'adopt' | 'check' }
+  | { readonly do: 'restart' | 'adopt' | 'check' | 'engine-back' }
+  | { readonly do: 'exit' | 'vanish'; readonly which: number }
   | { readonly do: 'succeed'; readonly which: number }
   | { readonly do: 'fail'; readonly which: number; readonly code: ErrorCode }
   | { readonly do: 'report'; readonly which: number; readonly models: readonly string[] }
@@ -31,7 +35,15 @@ type Step =
 const model = fc.constantFrom('m', 'other')
 const which = fc.nat(7)
 const step: fc.Arbitrary<Step> = fc.oneof(
-  { weight: 6, arbitrary: fc.record({ do: fc.constant('acquire' as const), model }) },
+  {
+    weight: 8,
+    arbitrary: fc.record({
+      do: fc.constant('acquire' as const),
+      model,
+      caller: fc.constantFrom('address:a', 'address:a', 'address:b'),
+      priority: fc.constantFrom(...priorities, 'normal' as const, 'normal' as const),
+    }),
+  },
   { weight: 2, arbitrary: fc.record({ do: fc.constantFrom('leave' as const, 'abandon' as const), which }) },
   {
     weight: 5,
@@ -49,7 +61,8 @@ const step: fc.Arbitrary<Step> = fc.oneof(
       spec: fc.integer({ min: 1, max: 2 }),
       size: fc.integer({ min: 1, max: 2 }),
       stopTtlMs: fc.constantFrom(Number.POSITIVE_INFINITY, 0, 5_000),
-      min: fc.nat(1),
+      min: fc.nat(2),
+      more: fc.nat(2),
     }),
   },
   {
@@ -62,9 +75,10 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   {
     weight: 2,
     arbitrary: fc.record({
-      do: fc.constantFrom('exit' as const, 'vanish' as const, 'restart' as const, 'adopt' as const, 'check' as const),
+      do: fc.constantFrom('restart' as const, 'adopt' as const, 'check' as const, 'engine-back' as const),
     }),
   },
+  { weight: 2, arbitrary: fc.record({ do: fc.constantFrom('exit' as const, 'vanish' as const), which }) },
   { weight: 16, arbitrary: fc.record({ do: fc.constant('succeed' as const), which: fc.nat(2) }) },
   {
     weight: 3,
@@ -80,18 +94,21 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   },
   {
     weight: 4,
-    arbitrary: fc.record({ do: fc.constant('advance' as const), ms: fc.constantFrom(1, 400, 2_500, 31_000, 61_000) }),
+    arbitrary: fc.record({
+      do: fc.constant('advance' as const),
+      ms: fc.constantFrom(1, 400, 1_100, 2_500, 31_000, 61_000, 301_000),
+    }),
   },
 )
 
 const most: Readonly<Record<string, number>> = { m: 1, other: 2 }
 
 class World {
-  readonly rig: Rig = createRig(described(1, 1, Number.POSITIVE_INFINITY, 0))
-  readonly asked: (Asked & { readonly model: string })[] = []
+  readonly rig: Rig = createRig(described({ spec: 1, size: 1, stopTtlMs: Number.POSITIVE_INFINITY, min: 0, more: 1 }))
+  readonly asked: (Asked & Pick<Waiter, 'model' | 'caller' | 'priority'>)[] = []
   readonly works: AskedWork[] = []
-  /** Generations whose workload may exist. */
-  readonly #live = new Set<number>()
+  /** Generations whose workload may exist, with the id of their replica. */
+  readonly #live = new Map<number, string>()
   readonly #waits = new Set<Promise<unknown>>()
 
   constructor() {
@@ -105,24 +122,39 @@ class World {
       const failed = this.rig.told
         .filter((line) => line.endsWith('-> failed'))
         .map((line) => Number(/#(\d+)/.exec(line)?.[1]))
-      const others = [...this.#live].filter((other) => !failed.includes(other))
-      expect(others, 'generations that live when another is started').toEqual([])
-      this.#live.add(generation)
+      const others = [...this.#live].filter(([other]) => !failed.includes(other))
+      const id = call.replica?.id ?? ''
+      expect(
+        others.filter(([, replica]) => replica === id),
+        'generations of one replica that live when another is started',
+      ).toEqual([])
+      // One more than may run stands in while a changed module's replicas are replaced.
+      expect(others.length, 'replicas at once').toBeLessThanOrEqual(mostReplicas)
+      this.#live.set(generation, id)
     }
     if (call.kind === 'start' || call.kind === 'stop') this.#watchEnd(call, generation)
     if (call.kind === 'load' || call.kind === 'offload') {
       const busy = calls.filter(
-        (other) => other !== call && !other.settled && (other.kind === 'load' || other.kind === 'offload'),
+        (other) =>
+          other !== call &&
+          !other.settled &&
+          (other.kind === 'load' || other.kind === 'offload') &&
+          other.replica?.generation === generation,
       )
       expect(
         busy.filter(({ signal }) => !signal?.aborted),
         'operations at once',
       ).toEqual([])
-      expect(this.rig.replica?.state).toBe(call.kind === 'load' ? 'loading' : 'offloading')
+      expect(this.#replica(call.replica?.id)?.state).toBe(call.kind === 'load' ? 'loading' : 'offloading')
     }
     if (call.kind === 'offload') {
-      for (const name of call.names ?? []) expect(this.rig.replica?.models.get(name)?.inflight ?? 0).toBe(0)
+      const { models } = this.#replica(call.replica?.id) ?? {}
+      for (const name of call.names ?? []) expect(models?.get(name)?.inflight ?? 0).toBe(0)
     }
+  }
+
+  #replica(id: string | undefined) {
+    return this.rig.state.replicas.get(id ?? '')
   }
 
   /** A start that fails and a stop that has ended leave no workload. */
@@ -143,7 +175,7 @@ class World {
     const callsBefore = rig.effects.calls.length
     switch (step.do) {
       case 'acquire':
-        this.#acquire(step.model)
+        this.#acquire(step)
         break
       case 'leave':
         pick(this.asked, step.which)?.abort.abort()
@@ -163,7 +195,7 @@ class World {
       case 'define':
         rig.writer.post({
           type: 'define',
-          definition: testDefinition(described(step.spec, step.size, step.stopTtlMs, step.min)),
+          definition: testDefinition(described(step)),
         })
         break
       case 'want':
@@ -172,15 +204,17 @@ class World {
       case 'restart':
         rig.writer.post({ type: 'restart' })
         break
+      case 'engine-back':
+        rig.writer.post({ type: 'engine-back' })
+        break
       case 'check':
         rig.writer.checkHealth()
         break
       case 'exit':
-        await rig.exits()
+        this.#observe(step.which, 'exited')
         break
       case 'vanish':
-        rig.clock.advance(1)
-        rig.writer.observe([], rig.clock.now())
+        this.#observe(step.which, undefined)
         break
       case 'adopt':
         this.#adopt()
@@ -197,33 +231,54 @@ class World {
         break
       }
       case 'advance':
-        expect(rig.clock.advance(step.ms), 'timers').toBeLessThan(50)
+        expect(rig.clock.advance(step.ms), 'timers').toBeLessThan(100)
         break
     }
     await settled()
-    expect(rig.effects.calls.length - callsBefore, 'effects of one step').toBeLessThan(12)
+    expect(rig.effects.calls.length - callsBefore, 'effects of one step').toBeLessThan(24)
     this.#check()
   }
 
-  #acquire(name: string): void {
-    const asked = { ...this.rig.acquire(name, { maxInflight: most[name] ?? 1 }), model: name }
+  /** A listing in which one replica has ended, or isn't there any more. */
+  #observe(which: number, state: 'exited' | undefined): void {
+    const { rig } = this
+    const chosen = pick([...rig.state.replicas.values()], which)
+    rig.clock.advance(1)
+    const listed = [...rig.state.replicas.values()].flatMap(({ id, generation }) => {
+      const observed = rig.observed({ replica: id, generation })
+      if (id !== chosen?.id) return [observed]
+      return state ? [{ ...observed, state, exit: { code: 3 } }] : []
+    })
+    rig.writer.observe(listed, rig.clock.now())
+  }
+
+  #acquire({ model: name, caller, priority }: Pick<Waiter, 'model' | 'caller' | 'priority'>): void {
+    const asked = {
+      ...this.rig.acquire(name, { maxInflight: most[name] ?? 1, caller, priority }),
+      model: name,
+      caller,
+      priority,
+    }
     this.asked.push(asked)
     const wait = asked.lease.then(
       (lease) => {
         asked.granted = lease
-        const earlier = this.asked.slice(0, this.asked.indexOf(asked)).filter((other) => other.model === name)
+        const earlier = this.asked
+          .slice(0, this.asked.indexOf(asked))
+          .filter((other) => other.model === name && other.caller === caller && other.priority === priority)
         expect(
           earlier.filter(({ granted, error }) => !granted && !error),
-          'those who came before',
+          'those of the same caller who came before',
         ).toEqual([])
         // After the grant the same event may have begun a load or an offload of another model.
-        expect(this.rig.replica?.generation).toBe(lease.generation)
-        expect(['ready', 'loading', 'offloading']).toContain(this.rig.replica?.state)
-        expect(this.rig.replica?.models.get(name)?.inflight).toBeGreaterThan(0)
+        const replica = this.#replica(lease.replica)
+        expect(replica?.generation).toBe(lease.generation)
+        expect(['ready', 'loading', 'offloading']).toContain(replica?.state)
+        expect(replica?.models.get(name)?.inflight).toBeGreaterThan(0)
       },
       (error: BerthError) => {
         asked.error = error
-        expect(error.code).not.toBe('INTERNAL')
+        expect(error.code, error.message).not.toBe('INTERNAL')
       },
     )
     this.#waits.add(wait)
@@ -237,7 +292,7 @@ class World {
     // As the plan has it: only a workload that nobody owns and that no newer one outlived.
     if (rig.state.wanted !== 'enabled' || rig.state.replicas.size > 0 || this.#live.size > 0) return
     const generation = rig.effects.nextGeneration()
-    this.#live.add(generation)
+    this.#live.set(generation, 'mod-0')
     this.works.push(rig.work(() => rig.writer.adopt(rig.observed({ generation }), rig.workload(generation))))
   }
 
@@ -265,7 +320,7 @@ class World {
 
   #succeed(call: EffectCall | undefined): void {
     if (!call) return
-    const models = [...(this.rig.replica?.models.keys() ?? [])]
+    const models = [...(this.#replica(call.replica?.id)?.models.keys() ?? [])]
     const answers = {
       prepare: () => undefined,
       start: () => this.rig.workload(call.replica?.generation ?? 0),
@@ -280,11 +335,11 @@ class World {
 
   #check(): void {
     expect(this.problems).toEqual([])
-    const { state, replica } = this.rig
-    expect(state.replicas.size).toBeLessThanOrEqual(1)
-    if (replica) {
+    const { state } = this.rig
+    for (const replica of state.replicas.values()) {
       const held = this.asked.filter(
-        ({ granted }) => granted?.generation === replica.generation && !this.#released.has(granted),
+        ({ granted }) =>
+          granted?.generation === replica.generation && granted.replica === replica.id && !this.#released.has(granted),
       )
       if (replica.state === 'ready' || replica.state === 'loading') expect(replica.inflight).toBe(held.length)
       expect(replica.inflight).toBeGreaterThanOrEqual(0)
@@ -318,23 +373,35 @@ class World {
       'loads, offloads and adoptions without an answer',
     ).toEqual([])
     this.rig.writer.post({ type: 'want', wanted: 'disabled' })
-    for (let round = 0; round < 5; round += 1) {
+    for (let round = 0; round < 10; round += 1) {
       await settled()
       for (const call of this.#open()) this.#succeed(call)
       this.rig.clock.advance(31_000)
     }
     await settled()
     expect(this.rig.state.replicas.size, 'replicas of a disabled module').toBe(0)
-    expect([...this.#live], 'workloads of a disabled module').toEqual([])
+    expect([...this.#live.keys()], 'workloads of a disabled module').toEqual([])
   }
 }
 
-function described(spec: number, size: number, stopTtlMs: number, min: number): TestDefinition {
+/** `scale.max` is never more than this. */
+const mostReplicas = 5
+
+interface Described {
+  readonly spec: number
+  readonly size: number
+  readonly stopTtlMs: number
+  readonly min: number
+  /** What `scale.max` is above `scale.min`; at least one may run. */
+  readonly more: number
+}
+
+function described({ spec, size, stopTtlMs, min, more }: Described): TestDefinition {
   return {
     specHash: `spec-${spec}`,
     models: { m: { size }, other: {} },
     idleTtlMs: 20_000,
-    manifest: { stopTtlMs, scale: { min, max: 1 }, queue: { limit: 5, timeoutMs: 60_000 } },
+    manifest: { stopTtlMs, scale: { min, max: Math.max(1, min + more) }, queue: { limit: 5, timeoutMs: 60_000 } },
   }
 }
 

@@ -219,9 +219,9 @@ export function createRig(options: RigOptions = {}) {
     admitted() {},
     rejected() {},
     adopted() {},
-    idled() {},
-    wayBack() {},
-    scaled() {},
+    idled: (_module, what) => told.push(`idled ${what}`),
+    wayBack: (_module, what, ms) => told.push(`back ${what} ${ms}`),
+    scaled: (_module, from, to) => told.push(`scaled ${from} -> ${to}`),
   }
   const definition = testDefinition(options)
   const writer = new ModuleWriter({

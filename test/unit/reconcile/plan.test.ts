@@ -72,7 +72,7 @@ describe('the plan', () => {
       ]),
     ).toEqual([
       'adopt a-0#1: a-0 was running already',
-      'remove changed-0#1: the files or settings of changed have changed since it was started',
+      'adopt changed-0#1: changed-0 was running already, with other files or settings: it serves until it is replaced',
       'remove off-0#1: module off is disabled',
       'remove leaving-0#1: module leaving is removed',
       'remove busy-0#8: another generation of busy-0 is in charge',

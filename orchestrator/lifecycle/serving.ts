@@ -1,0 +1,31 @@
+import type { ModuleState, Replica } from './state.ts'
+
+/** A lease only on a replica that is ready, has the model, and is neither leaving nor under suspicion. */
+export function canServe(replica: Replica, model: string): boolean {
+  return (
+    replica.state === 'ready' &&
+    replica.suspicion === 'none' &&
+    replica.models.get(model)?.stale === false &&
+    (replica.drain === undefined || replica.drain.servesWaiters)
+  )
+}
+
+export function isServed(state: ModuleState, model: string): boolean {
+  for (const replica of state.replicas.values()) if (canServe(replica, model)) return true
+  return false
+}
+
+/** An explicit offload that waits for leases must get its turn: nothing new is granted on, or loaded of, its models. */
+export function isOffloading(state: ModuleState, model: string): boolean {
+  return state.operations.some((operation) => operation.kind === 'offload' && operation.names.includes(model))
+}
+
+/** Can take a load or an offload now. */
+export function isFree(replica: Replica): boolean {
+  return (
+    (replica.state === 'idle' || replica.state === 'ready') &&
+    !replica.operation &&
+    replica.suspicion === 'none' &&
+    replica.drain === undefined
+  )
+}
