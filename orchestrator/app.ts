@@ -131,6 +131,8 @@ async function compose(
   if (config.auth === 'keys') {
     const key = await ensureAdminKey(store.keys, config.data, config.adminKey)
     logger.info(key.path ? { path: key.path } : {}, adminKeyNotes[key.from](key.path))
+    if (key.weak)
+      logger.warn('the admin key is so short that it may be guessed: take one made by `openssl rand -hex 32`')
   }
 
   events.publish({ type: 'orchestrator', to: 'started', cause: `Berth ${version} has been started` })

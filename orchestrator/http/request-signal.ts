@@ -18,6 +18,7 @@ export function createRequestSignals(): RequestSignals {
   let closed = false
   const clientClosed = (): BerthError =>
     new BerthError('CLIENT_CLOSED', 'The client closed the connection before its answer was complete.')
+  const keyExpired = (): BerthError => new BerthError('UNAUTHORIZED', 'The API key of this request has expired.')
   const keyRemoved = (): BerthError => new BerthError('UNAUTHORIZED', 'The API key of this request was removed.')
   const shuttingDown = (): BerthError => new BerthError('SHUTTING_DOWN', 'Berth is shutting down.')
 
@@ -33,7 +34,9 @@ export function createRequestSignals(): RequestSignals {
         return controller.signal
       }
       open.set(controller, reply.request.caller.id)
+      const stopWaiting = whenReached(reply.request.caller.key?.expiresAt, () => controller.abort(keyExpired()))
       reply.raw.once('close', () => {
+        stopWaiting()
         open.delete(controller)
         if (!reply.raw.writableFinished) controller.abort(clientClosed())
       })
@@ -48,4 +51,20 @@ export function createRequestSignals(): RequestSignals {
       open.clear()
     },
   }
+}
+
+/** A longer timer would fire at once: 24 days. */
+const longestTimerMs = 2_147_483_647
+
+/** Calls back at this time of the machine's clock; the answer cancels it. */
+function whenReached(time: string | undefined, callback: () => void): () => void {
+  if (time === undefined) return () => {}
+  let timer: NodeJS.Timeout
+  const wait = (): void => {
+    const ms = Date.parse(time) - Date.now()
+    timer = ms <= 0 ? setTimeout(callback) : setTimeout(wait, Math.min(ms, longestTimerMs))
+    timer.unref()
+  }
+  wait()
+  return () => clearTimeout(timer)
 }

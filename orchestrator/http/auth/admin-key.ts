@@ -11,12 +11,17 @@ export interface AdminKey {
   readonly from: 'environment' | 'file' | 'made' | 'others'
   /** Where the key can be read: to be logged, unlike the key. Absent when it came from the environment. */
   readonly path?: string
+  /** So short that it may be guessed by trying. */
+  readonly weak?: true
 }
+
+/** Of the hexadecimal or base64 of 12 random bytes. */
+const shortestStrong = 16
 
 /**
  * Puts the admin key into the store: the one given (BERTH_ADMIN_KEY), else the one in `<data>/admin.key`, else a new one,
  * written there with mode 600, unless it was removed in favour of others. The record `admin` is replaced, so an earlier admin key stops working; deleting the file
- * and starting again makes a new key. Rejects with CONFIG_INVALID when the file can't be read or written.
+ * and starting again makes a new key. Rejects with CONFIG_INVALID when the file can't be read or written, or holds no key.
  */
 export async function ensureAdminKey(
   store: Pick<StoredKeys, 'find' | 'get' | 'list' | 'put'>,
@@ -30,14 +35,14 @@ export async function ensureAdminKey(
   }
   if (given !== undefined && given.trim() !== '') {
     put(given.trim())
-    return { from: 'environment' }
+    return { from: 'environment', ...strengthOf(given.trim()) }
   }
   const path = adminKeyFile(dataDirectory)
   try {
     const kept = await readKey(path)
     if (kept !== undefined) {
       put(kept)
-      return { from: 'file', path }
+      return { from: 'file', path, ...strengthOf(kept) }
     }
     const lasting = store.list().some((key) => isAdmin(key) && key.expiresAt === undefined)
     if (lasting && !store.get(name)) return { from: 'others' }
@@ -58,6 +63,10 @@ export async function ensureAdminKey(
   }
 }
 
+function strengthOf(key: string): { readonly weak?: true } {
+  return key.length < shortestStrong ? { weak: true } : {}
+}
+
 /** Where the admin key is kept, if none is given. */
 export function adminKeyFile(dataDirectory: string): string {
   return join(dataDirectory, 'admin.key')
@@ -66,7 +75,9 @@ export function adminKeyFile(dataDirectory: string): string {
 async function readKey(path: string): Promise<string | undefined> {
   try {
     const key = (await readFile(path, 'utf8')).trim()
-    return key === '' ? undefined : key
+    if (key === '') return undefined
+    if (/^[\x21-\x7e]+$/.test(key)) return key
+    throw new Error('it travels in a header, so it must be one line of plain text without spaces')
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
     throw error

@@ -24,6 +24,8 @@ export interface Caller {
     readonly priority: Priority
     /** Undefined: all. */
     readonly models: readonly string[] | undefined
+    /** ISO 8601; undefined: never. */
+    readonly expiresAt: string | undefined
   }
 }
 
@@ -87,7 +89,7 @@ export function withKeys(keys: Pick<StoredKeys, 'find'>, nowMs: () => number = D
       }
       const admin = isAdmin(record)
       if (!admin && !scopes.includes(access)) throw scopeMissing(record, access)
-      return { id: `key:${name}`, admin, key: { name, scopes, priority, models } }
+      return { id: `key:${name}`, admin, key: { name, scopes, priority, models, expiresAt } }
     },
   }
 }

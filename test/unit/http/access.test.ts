@@ -203,7 +203,7 @@ describe('the admin key', () => {
     const keys = memoryKeys()
     await ensureAdminKey(keys, folder)
     const made = (await readFile(join(folder, 'admin.key'), 'utf8')).trim()
-    expect(await ensureAdminKey(keys, folder, ' given\n')).toEqual({ from: 'environment' })
+    expect(await ensureAdminKey(keys, folder, ' given\n')).toEqual({ from: 'environment', weak: true })
     expect(keys.find(hashKey('given'))?.name).toBe('admin')
     expect(keys.find(hashKey(made))).toBeUndefined()
   })
@@ -217,6 +217,37 @@ describe('the admin key', () => {
     await ensureAdminKey(keys, folder)
     expect(keys.find(old?.hash ?? '')).toBeUndefined()
     expect(keys.records.size).toBe(1)
+  })
+
+  it('that is long enough is not called weak', async () => {
+    const folder = await temporaryFolder()
+    expect(await ensureAdminKey(memoryKeys(), folder, '0123456789abcdef')).toEqual({ from: 'environment' })
+    await writeFile(join(folder, 'admin.key'), 'short\n')
+    expect(await ensureAdminKey(memoryKeys(), folder)).toMatchObject({ from: 'file', weak: true })
+  })
+
+  it.each(['two words', 'two\nlines', 'schlüssel'])(
+    'in the file that no header can hold is refused: %j',
+    async (key) => {
+      const folder = await temporaryFolder()
+      await writeFile(join(folder, 'admin.key'), key)
+      await expect(ensureAdminKey(memoryKeys(), folder)).rejects.toMatchObject({
+        code: 'CONFIG_INVALID',
+        message: expect.stringContaining('without spaces'),
+      })
+    },
+  )
+
+  it('that was removed in favour of others is not made again, unless those expire', async () => {
+    const folder = await temporaryFolder()
+    const keys = memoryKeys()
+    const ops = { name: 'ops', hash: hashKey('ops'), scopes: ['admin'], priority: 'normal', createdAt: '' } as const
+    keys.put(ops)
+    expect(await ensureAdminKey(keys, folder)).toEqual({ from: 'others' })
+    expect([await readdir(folder), keys.list()]).toEqual([[], [ops]])
+    keys.put({ ...ops, expiresAt: '2999-01-01T00:00:00.000Z' })
+    expect(await ensureAdminKey(keys, folder)).toMatchObject({ from: 'made' })
+    expect(keys.list().map(({ name }) => name)).toEqual(['ops', 'admin'])
   })
 
   it('that cannot be kept says what to do', async () => {

@@ -251,6 +251,18 @@ describe('removing a key', () => {
     expect(await Promise.race([goesOn, root('GET', '/api/keys')])).toMatchObject({ status: 200 })
   })
 
+  it('is not needed for one that expires: what it follows ends then', async () => {
+    const { app, clock, make } = await keyed()
+    clock.nowMs = Date.now()
+    const url = await listen(app, { host: '127.0.0.1', port: 0 })
+    const expiresAt = new Date(Date.now() + 1_500).toISOString()
+    const authorization = `Bearer ${await make({ name: 'ops', scopes: ['admin'], expiresAt })}`
+    const events = await fetch(`${url}/api/events`, { headers: { authorization } })
+    expect(events.status).toBe(200)
+    await events.text()
+    expect(Date.now()).toBeGreaterThanOrEqual(Date.parse(expiresAt))
+  })
+
   it('with the scope admin is FORBIDDEN while no other one is there that works', async () => {
     const { as, clock, keys, make, root } = await keyed()
     await make({ name: 'old', scopes: ['admin'], expiresAt: '2026-01-31T13:00:00Z' })
