@@ -71,15 +71,23 @@ interface Engines {
   ) => ReturnType<ReturnType<typeof createDockerEngine>['inspectImage']>
 }
 
-async function chooseEngine(options: AppOptions, instance: string, telemetry: Telemetry): Promise<Engines> {
+async function chooseEngine(options: AppOptions, store: Store, telemetry: Telemetry): Promise<Engines> {
   const { config, env, repositoryRoot } = options
+  const instance = config.instance ?? store.instance.id
   const docker = config.engine === 'process' ? undefined : await probeDocker(env)
   const decision = selectEngine(config.engine, docker ?? { kind: 'absent', reason: 'it was not asked for' })
   telemetry.logger.info({ engine: decision.engine }, decision.why)
   if (decision.warning) telemetry.logger.warn(decision.warning)
   if (decision.engine === 'docker') {
     const logger = (level: 'debug' | 'info' | 'warn' | 'error', message: string) => telemetry.logger[level](message)
-    const engine = createDockerEngine({ instance, repositoryRoot, env, logger, ...config.docker })
+    const engine = createDockerEngine({
+      instance,
+      folder: store.instance.id,
+      repositoryRoot,
+      env,
+      logger,
+      ...config.docker,
+    })
     return { engine, decision, inspectImage: (reference, signal) => engine.inspectImage(reference, signal) }
   }
   const engine = createProcessEngine({
@@ -127,7 +135,7 @@ async function compose(
   const { config } = options
   const { logger, metrics, events, moduleLogs } = telemetry
   const instance: Instance = { id: config.instance ?? store.instance.id, secret: store.instance.secret }
-  const { engine, decision, inspectImage } = await chooseEngine(options, instance.id, telemetry)
+  const { engine, decision, inspectImage } = await chooseEngine(options, store, telemetry)
   if (config.auth === 'keys') {
     const key = await ensureAdminKey(store.keys, config.data, config.adminKey)
     logger.info(key.path ? { path: key.path } : {}, adminKeyNotes[key.from](key.path))
@@ -276,6 +284,8 @@ async function compose(
     signal: stop.signal,
   })
   await watch.firstAttempt
+  // Not to be waited out: somebody has to decide whose the instance is.
+  if (watch.problem?.code === 'CONFIG_INVALID') throw watch.problem
   engineTried.resolve()
 
   const modules = createModuleService({
@@ -464,7 +474,7 @@ export async function sweep(options: AppOptions): Promise<string[]> {
   const store = createStore(config.data)
   const telemetry = createTelemetry({ dataDirectory: config.data, logLevel: config.logLevel })
   try {
-    const { engine } = await chooseEngine(options, config.instance ?? store.instance.id, telemetry)
+    const { engine } = await chooseEngine(options, store, telemetry)
     await engine.connect(AbortSignal.timeout(30_000))
     const left = await engine.list()
     await Promise.all(left.map((workload) => engine.stop(workload.id, { graceMs: 10_000 })))

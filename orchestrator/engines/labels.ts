@@ -5,7 +5,9 @@ export const labels = {
   replica: 'dev.berth.replica',
   generation: 'dev.berth.generation',
   specHash: 'dev.berth.spec-hash',
-  /** What a resource is: workload, installer, environment, network, data, runner, cache. */
+  /** Of the volume that tells who has an instance: the orchestrator (claim.ts). */
+  owner: 'dev.berth.owner',
+  /** What a resource is: workload, installer, environment, network, data, runner, cache, owner. */
   role: 'dev.berth.role',
   /** On images and on containers that somebody else runs: the version of the runner protocol. */
   protocol: 'dev.berth.protocol',

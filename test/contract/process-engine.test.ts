@@ -197,6 +197,18 @@ describe('process engine on its machine', () => {
     expect(processesWith({ BERTH_INSTANCE: instance })).toEqual([])
   })
 
+  it('leaves those of another data folder alone, though that has the same instance', async () => {
+    const first = await newEngine()
+    const { id, endpoint } = await run(first)
+    const folder = await mkdtemp(join(tmpdir(), 'berth-process-'))
+    const second = await connect(folder)
+    expect(await second.list()).toEqual([])
+    expect(await first.list()).toMatchObject([{ id, state: 'running' }])
+    await untilState(endpoint, 'idle')
+    await second.close()
+    await rm(folder, { recursive: true, force: true })
+  })
+
   it('leaves no process of an install that was cancelled', async () => {
     const engine = await newEngine()
     const controller = new AbortController()

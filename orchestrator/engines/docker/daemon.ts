@@ -230,6 +230,11 @@ export class Daemon {
     return answer.Volumes ?? []
   }
 
+  /** Answers the one of that name where there is one, with the labels that it has. */
+  createVolume(name: string, marks: Readonly<Record<string, string>>): Promise<VolumeState> {
+    return this.#ask('POST', '/volumes/create', { body: { Name: name, Labels: marks } })
+  }
+
   async removeVolume(name: string): Promise<void> {
     await this.#ask('DELETE', `/volumes/${name}`, { limitMs: slowMs })
   }

@@ -11,6 +11,7 @@ export const names = {
     join('berth', instance, module, ...(policy === 'egress' ? ['egress'] : [])),
   data: (instance: string, module: string): string => join('berth', instance, module, 'data'),
   models: (instance: string): string => join('berth', instance, 'models'),
+  owner: (instance: string, number: number): string => join('berth', instance, `owner-${number}`),
   installNetwork: (instance: string): string => join('berth', instance, 'install', 'network'),
   environment: (key: string): string => `berth-env-${key}`,
   installer: (key: string): string => `berth-install-${key}`,

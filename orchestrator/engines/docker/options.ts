@@ -2,6 +2,8 @@
 export interface DockerEngineOptions {
   /** Identity of this orchestrator: what does not carry it is never touched. */
   readonly instance: string
+  /** What identifies its data folder: an orchestrator that can't be seen from here may be followed by the folder's next. */
+  readonly folder?: string
   /** Holds `module-runner/` and the lock file, of which the runner's image is built. */
   readonly repositoryRoot: string
   /** Image of modules that name none. */

@@ -2,11 +2,13 @@ import { BerthError } from '../../domain/errors.ts'
 import type { EngineCapabilities } from '../engine.ts'
 import { labels } from '../labels.ts'
 import { dockerCapabilities } from './capabilities.ts'
+import { claimInstance } from './claim.ts'
 import { connectionFrom } from './connection.ts'
 import { Daemon } from './daemon.ts'
 import { Environments } from './environments.ts'
 import { ForeignContainers } from './foreign.ts'
 import { findGpus } from './gpus.ts'
+import { thisHolder } from './holder.ts'
 import { ImageUsers } from './image-user.ts'
 import { Images } from './images.ts'
 import { Installer } from './installer.ts'
@@ -45,9 +47,13 @@ export async function openSession(options: DockerEngineOptions, signal: AbortSig
   const daemon = await Daemon.open(connection, signal)
   try {
     const info = await daemon.info(signal)
-    const [found] = await Promise.all([findReach(daemon, connection, info, signal), sweep(daemon, instance, signal)])
+    const found = await findReach(daemon, connection, info, signal)
+    const container = found.kind === 'join' ? found.container : undefined
+    // Before anything of the instance is touched.
+    const claim = await claimInstance(daemon, instance, await thisHolder(options.folder ?? '', container))
     const reach: Reach = options.reach === 'publish' ? { kind: 'publish', bind: '127.0.0.1', host: '127.0.0.1' } : found
     const local = found.kind === 'direct'
+    await sweep(daemon, instance, signal)
     const { gpus, deviceGroups } = await findGpus({ daemon, info, local, probeImage: baseImage, instance }, signal)
     const drivers = (info.Plugins as { readonly Log?: readonly string[] } | undefined)?.Log ?? []
     const host = {
@@ -95,6 +101,8 @@ export async function openSession(options: DockerEngineOptions, signal: AbortSig
       },
       async close() {
         await Promise.all([environments.close(), images.close()])
+        // Without it the next start finds by itself that this one has ended.
+        await claim.release().catch(() => {})
         daemon.close()
       },
     }

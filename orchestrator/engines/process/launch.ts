@@ -17,6 +17,8 @@ import { type HostPython, pathWith } from './python.ts'
 /** Pure: what is run for a workload and for an installer, with which variables. */
 export interface Host {
   readonly env: Readonly<Record<string, string | undefined>>
+  /** The data folder, in which the paths are. */
+  readonly data: string
   readonly paths: ProcessPaths
   /** Where Berth's own files lie. */
   readonly repositoryRoot: string
@@ -24,8 +26,13 @@ export interface Host {
 
 export type Launch = Omit<ChildGroupOptions, 'onLine'>
 
-/** The variable that every process of an instance carries, whatever it does. */
-export const instanceMark = 'BERTH_INSTANCE'
+/**
+ * Variables that every process of an orchestrator carries, whatever it does. The data folder, which only one orchestrator
+ * has at a time, keeps two that were given the same instance apart.
+ */
+export function ownMarks(instance: string, data: string): Readonly<Record<string, string>> {
+  return { BERTH_INSTANCE: instance, BERTH_DATA_FOLDER: data }
+}
 
 export interface RunnerLaunch {
   readonly spec: WorkloadSpec
@@ -51,7 +58,7 @@ export function runnerLaunch(host: Host, launch: RunnerLaunch): Launch {
     },
   }
   const marks = {
-    [instanceMark]: spec.instance,
+    ...ownMarks(spec.instance, host.data),
     BERTH_REPLICA: spec.replica,
     BERTH_GENERATION: String(spec.generation),
   }
@@ -99,7 +106,7 @@ export function installerLaunch(host: Host, launch: InstallerLaunch): Launch {
     gpu: launch.gpu,
     cache: host.paths.downloads,
   }
-  const marks = { [instanceMark]: spec.instance, BERTH_ENVIRONMENT: launch.key }
+  const marks = { ...ownMarks(spec.instance, host.data), BERTH_ENVIRONMENT: launch.key }
   const variables = installerVariables(host.env)
   return {
     program: process.execPath,

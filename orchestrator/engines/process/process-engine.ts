@@ -25,7 +25,7 @@ import { Environments } from './environments.ts'
 import { findGpus } from './gpus.ts'
 import { endRecordedGroups, forgetGroup, recordGroup } from './group-records.ts'
 import { hostVariables } from './host-environment.ts'
-import { type Host, instanceMark, runnerLaunch } from './launch.ts'
+import { type Host, ownMarks, runnerLaunch } from './launch.ts'
 import { makeRunDirectory, moduleData, processPaths, socketFiles, socketPath } from './paths.ts'
 import { killFamily } from './process-table.ts'
 import { assertFolder, Provisioner } from './provisioner.ts'
@@ -87,7 +87,7 @@ class ProcessEngine implements Engine {
   constructor(options: ProcessEngineOptions) {
     this.#options = options
     const paths = processPaths(options.dataDirectory)
-    this.#host = { env: options.env, paths, repositoryRoot: options.repositoryRoot }
+    this.#host = { env: options.env, data: options.dataDirectory, paths, repositoryRoot: options.repositoryRoot }
     this.#environments = new Environments(paths.environments, () => this.#environmentsInUse())
     this.environments = this.#environments
     this.#provisioner = new Provisioner(this.#host, this.#environments, () => this.#capabilities.gpus)
@@ -199,7 +199,7 @@ class ProcessEngine implements Engine {
     this.#runDirectory = await makeRunDirectory(dataDirectory, env.XDG_RUNTIME_DIR)
     const ended =
       process.platform === 'linux'
-        ? await killFamily({ variables: { [instanceMark]: instance } })
+        ? await killFamily({ variables: ownMarks(instance, dataDirectory) })
         : await endRecordedGroups(this.#runDirectory, hostVariables(env))
     if (ended > 0) logger?.warn(`Ended ${ended} process(es) that an orchestrator killed earlier had left behind.`)
     for (const name of await readdir(this.#runDirectory)) await rm(join(this.#runDirectory, name), { force: true })
