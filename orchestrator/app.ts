@@ -30,11 +30,14 @@ import { createMemoryCare } from './inference/memory-care.ts'
 import { watchInferences } from './inference/watch.ts'
 import { engineEffects } from './lifecycle/engine-effects.ts'
 import { createLogFollower } from './lifecycle/log-follower.ts'
+import { machineOf } from './lifecycle/resources/machine.ts'
+import { Resources } from './lifecycle/resources/resources.ts'
 import { createTelemetryObserver } from './lifecycle/telemetry-observer.ts'
 import type { Instance } from './lifecycle/workload.ts'
 import { AddedModules } from './reconcile/added-modules.ts'
 import { DesiredSource } from './reconcile/desired-source.ts'
 import { type EngineWatch, watchEngine } from './reconcile/engine-watch.ts'
+import { gpuUses, gpuViews } from './reconcile/gpu-views.ts'
 import { findModel, findModelOf } from './reconcile/model-routes.ts'
 import { moduleChanges } from './reconcile/module-changes.ts'
 import { createModelService, createModuleService } from './reconcile/module-service.ts'
@@ -178,10 +181,16 @@ async function compose(
     },
     followLog: (module, replica, workload) => follower.follow(module, replica, workload.id),
   })
+  let current = config
+  const resources = new Resources({
+    machine: () => machineOf(engine.capabilities, current.memoryBytes),
+    now: () => steadyClock.now(),
+  })
   const supervisor = new Supervisor({
     engine,
     instance,
     effects,
+    resources,
     observer,
     clock: steadyClock,
     random: Math.random,
@@ -217,7 +226,6 @@ async function compose(
     onChange: (entries) => desired.setFolders(entries),
     onProblem: (error) => logger.warn(error.details, error.message),
   })
-  let current = config
   const added = new AddedModules({
     config: () => current,
     store,
@@ -311,6 +319,7 @@ async function compose(
       return { gone }
     },
   })
+  metrics.observeGpus(() => gpuUses(resources.devices()))
   metrics.observeModules(() => modules.list())
 
   const services: Services = {
@@ -350,7 +359,7 @@ async function compose(
         },
         reason: decision.why,
       },
-      gpus: () => engine.capabilities.gpus,
+      gpus: () => gpuViews(engine.capabilities.gpus, resources.devices()),
       plan: (signal) => untilAborted(supervisor.plan(), signal),
       async readiness() {
         const reasons: string[] = []

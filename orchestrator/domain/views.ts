@@ -37,6 +37,30 @@ export interface ReplicaView {
   readonly error?: ErrorBody
 }
 
+/** A device and who holds it. Sizes are bytes. */
+export interface GpuView {
+  readonly id: string
+  readonly kind: 'nvidia' | 'amd'
+  readonly memory?: number
+  /** Promised to holders, or measured where that is more. */
+  readonly used?: number
+  /** Modules. */
+  readonly holders: readonly string[]
+  readonly allocations: readonly GpuAllocationView[]
+}
+
+export interface GpuAllocationView {
+  readonly module: string
+  readonly replica: string
+  /** It has the device alone. */
+  readonly exclusive: boolean
+  /** Of a shared device: what it asked for, also while it has no models and holds none of it. */
+  readonly declared?: number
+  readonly measured?: number
+  /** What is kept for it now. */
+  readonly held?: number
+}
+
 export interface EnvironmentView {
   readonly key: string
   readonly state: 'absent' | 'installing' | 'ready' | 'failed'

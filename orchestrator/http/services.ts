@@ -2,8 +2,8 @@ import type { KeyScope, KeyView } from '../domain/api-key.ts'
 import type { JsonObject } from '../domain/json.ts'
 import type { Scale } from '../domain/manifest.ts'
 import type { Priority } from '../domain/priority.ts'
-import type { LogRecord, ModelView, ModuleView, PlanStepView } from '../domain/views.ts'
-import type { EnvironmentInfo, GpuDevice } from '../engines/engine.ts'
+import type { GpuView, LogRecord, ModelView, ModuleView, PlanStepView } from '../domain/views.ts'
+import type { EnvironmentInfo } from '../engines/engine.ts'
 
 /** What the routes need of the rest: made by the composition root, replaced by small fakes in route tests. */
 export interface Services {
@@ -86,7 +86,7 @@ export interface SystemService {
   readonly version: string
   readonly instance: string
   readonly engine: { readonly name: string; readonly description: string; readonly reason: string }
-  gpus(): readonly GpuDevice[]
+  gpus(): readonly GpuView[]
   /** What would be done now to bring what runs to what is wanted, and why; nothing is done. */
   plan(signal: AbortSignal): Promise<readonly PlanStepView[]>
   /** Stops every module of this instance, then ends the orchestrator. Resolves when the modules are gone. */

@@ -4,6 +4,7 @@ import { backOffMs, healthyAfterMs, revivals } from './back-off.ts'
 import { configuredHash } from './configured-hash.ts'
 import type { Moment } from './decision.ts'
 import type { LifecycleEvent } from './events.ts'
+import { standingOf } from './resources/standing.ts'
 import { noteLoad } from './scaling.ts'
 import { type Failure, isLive, isUp, type LoadedModel, type ModuleState, type Replica, stays } from './state.ts'
 
@@ -86,6 +87,12 @@ function fold(state: ModuleState, event: LifecycleEvent, moment: Moment, onMove:
       return
     case 'tick':
       return
+    case 'room': {
+      const held = state.shortages.get(event.replica)
+      if (held && event.shortage) held.shortage = event.shortage
+      else if (held) held.retry = true
+      return
+    }
     case 'adopt': {
       const replica = state.replicas.get(event.replica)
       if (!replica || replica.generation !== event.generation) return
@@ -134,6 +141,7 @@ function applyToReplica(state: ModuleState, event: ReplicaEvent, moment: Moment,
       return
     case 'answering':
       if (replica.state !== 'starting') return
+      replica.bootMs = nowMs - replica.operationBeganMs
       replica.startedMs = nowMs
       replica.lastUsedMs = nowMs
       replica.failure.error = undefined
@@ -247,8 +255,28 @@ function applyToReplica(state: ModuleState, event: ReplicaEvent, moment: Moment,
       state.replicas.delete(replica.id)
       return
     }
+    case 'yield':
+      makeWay(state, replica, event, nowMs)
+      return
     case 'adopt':
       return
+  }
+}
+
+/** Whoever asked looked from outside: only what is idle as seen from here goes. */
+function makeWay(
+  state: ModuleState,
+  replica: Replica,
+  { what, neededBy }: Extract<LifecycleEvent, { type: 'yield' }>,
+  nowMs: number,
+): void {
+  const standing = standingOf(state, replica)
+  if (standing.state !== 'idle') return
+  const cause = `module ${neededBy} needs what it holds, and it is idle`
+  if (what === 'offload' && standing.offloadMs !== undefined) replica.yields = cause
+  if (what === 'stop' && standing.stopMs !== undefined) {
+    const graceMs = state.definition.manifest.timeouts.callMs
+    replica.drain = { deadlineMs: nowMs, cause, servesWaiters: false, graceMs }
   }
 }
 

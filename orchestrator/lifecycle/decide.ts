@@ -5,12 +5,14 @@ import { grants, overdue, overflow, positions } from './queue.ts'
 import { maySleep, preparations, removals, retryMs, sleeps, starts, wantedReplicas } from './replicas.ts'
 import { autoscales, rescale, rescaleMs } from './scaling.ts'
 import { isFree } from './serving.ts'
+import { overdueForRoom, roomDueMs, withdrawals } from './shortage.ts'
 import { isLive, type ModuleState } from './state.ts'
 
 /** A request that comes while a start is held back this long or less waits; beyond that it is told the reason. */
 const patienceMs = 2_000
 
 const rules: readonly Rule[] = [
+  withdrawals,
   refusals,
   grants,
   overflow,
@@ -48,12 +50,13 @@ function refusals(state: ModuleState, { nowMs }: Moment): readonly Decision[] {
   const decisions: Decision[] = []
   const error = refusal(state, nowMs)
   for (const waiter of state.waiters) {
-    const reason = waiter.doom ?? error ?? overdue(state, waiter, nowMs)
+    const reason = waiter.doom ?? error ?? overdue(state, waiter, nowMs) ?? overdueForRoom(state, waiter, nowMs)
     if (reason) decisions.push({ do: 'reject', waiter, error: reason })
   }
   for (const operation of state.operations) {
     // An offload of what can't run any more has nothing left to do.
-    const reason = operation.doom ?? (operation.kind === 'load' ? error : undefined)
+    const reason =
+      operation.doom ?? (operation.kind === 'load' ? (error ?? overdueForRoom(state, undefined, nowMs)) : undefined)
     if (reason) decisions.push({ do: 'refuse', operation, error: reason })
   }
   return decisions
@@ -117,8 +120,11 @@ export function nextWakeMs(state: ModuleState, nowMs: number): number {
       if (loaded.inflight === 0) wake = Math.min(wake, loaded.lastUsedMs + idleTtlMs(state, name))
     }
   }
-  for (const { queuedSinceMs } of state.waiters) {
+  for (const waiter of state.waiters) {
+    const { queuedSinceMs } = waiter
     if (queuedSinceMs !== undefined) wake = Math.min(wake, queuedSinceMs + manifest.queue.timeoutMs)
+    wake = Math.min(wake, roomDueMs(state, waiter))
   }
+  if (state.operations.some(({ kind }) => kind === 'load')) wake = Math.min(wake, roomDueMs(state, undefined))
   return wake
 }

@@ -25,6 +25,8 @@ export type Decision =
   | { readonly do: 'stop'; readonly replica: Replica; readonly cause: string }
   | { readonly do: 'scale'; readonly target: number; readonly cause: string }
   | { readonly do: 'probe'; readonly replica: Replica }
+  /** Nobody needs what the replica waits for any more. */
+  | { readonly do: 'withdraw'; readonly replica: string }
   | {
       readonly do: 'load'
       readonly replica: Replica

@@ -25,7 +25,13 @@ export interface Effects {
     signal: AbortSignal,
     onProgress: (progress: PrepareProgress) => void,
   ): Promise<EnvironmentInfo | undefined>
-  start(definition: ModuleDefinition, replica: ReplicaRef, signal: AbortSignal): Promise<Workload>
+  /** With these devices. */
+  start(
+    definition: ModuleDefinition,
+    replica: ReplicaRef,
+    devices: readonly string[],
+    signal: AbortSignal,
+  ): Promise<Workload>
   /** A client of the runner at the workload's endpoint; its owner closes it. */
   connect(definition: ModuleDefinition, replica: ReplicaRef, workload: Workload): RunnerClient
   /** Resolves with the first health that is not `starting`; rejects with START_TIMEOUT, or WORKLOAD_EXITED at once when it ends. */

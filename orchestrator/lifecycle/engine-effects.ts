@@ -2,9 +2,7 @@ import { availableParallelism } from 'node:os'
 import { setTimeout as delay } from 'node:timers/promises'
 import { systemClock } from '../domain/clock.ts'
 import { BerthError } from '../domain/errors.ts'
-import type { GpuRequest } from '../domain/manifest.ts'
-import type { Engine, GpuDevice, Workload } from '../engines/engine.ts'
-import { alikeDevices } from '../engines/gpu-devices.ts'
+import type { Engine, Workload } from '../engines/engine.ts'
 import type { RunnerClient, RunnerHealth } from '../runner/client.ts'
 import { createRunnerClient } from '../runner/client.ts'
 import type { LoadedModels } from '../store/store.ts'
@@ -66,9 +64,8 @@ export function engineEffects(options: EngineEffectsOptions): Effects {
       return environment
     },
 
-    async start(definition, replica, signal) {
+    async start(definition, replica, devices, signal) {
       await options.ready()
-      const devices = firstDevices(engine.capabilities.gpus, definition.manifest.gpu)
       const release = await slots.take(signal)
       try {
         const workload = await engine.start(workloadSpec(instance, definition, replica, devices), signal)
@@ -154,13 +151,6 @@ export function engineEffects(options: EngineEffectsOptions): Effects {
       }
     },
   }
-}
-
-/** The first that are there; the CPU where there are too few, which preparing has refused unless it is optional. */
-function firstDevices(devices: readonly GpuDevice[], request: GpuRequest | undefined): readonly string[] {
-  const count = request?.count ?? 0
-  const alike = alikeDevices(devices).map(({ id }) => id)
-  return count <= alike.length ? alike.slice(0, count) : []
 }
 
 async function findWorkload(engine: Engine, replica: string, generation: number): Promise<string | undefined> {

@@ -1,5 +1,6 @@
 import type { BerthError } from '../domain/errors.ts'
 import type { EnvironmentInfo, PrepareProgress, Workload } from '../engines/engine.ts'
+import type { Shortage } from './resources/schedule.ts'
 import type { LoadedModel, ModuleDefinition, Operation, Waiter } from './state.ts'
 
 /** Facts that are posted to a module's writer. Late ones (of an older generation) are ignored by apply.ts. */
@@ -40,6 +41,10 @@ export type LifecycleEvent =
       /** Model -> what was configured when it was loaded (configured-hash.ts). */
       readonly remembered: ReadonlyMap<string, string>
     } & Of)
+  /** There may be room by now for the replica that waits for some; with `shortage` there is not, for another reason than before. */
+  | { readonly type: 'room'; readonly replica: string; readonly shortage?: Shortage }
+  /** Others need what it holds: it goes, if it is still idle. */
+  | ({ readonly type: 'yield'; readonly what: 'offload' | 'stop'; readonly neededBy: string } & Of)
   | { readonly type: 'tick' }
 
 interface Of {

@@ -11,7 +11,13 @@ export interface ForecastStep {
 }
 
 export function forecast(state: Readonly<ModuleState>, moment: Moment): readonly ForecastStep[] {
-  return [...decide(state, moment).flatMap(asStep), ...leaving(state), ...retries(state, moment), ...outdated(state)]
+  return [
+    ...decide(state, moment).flatMap(asStep),
+    ...heldBack(state),
+    ...leaving(state),
+    ...retries(state, moment),
+    ...outdated(state),
+  ]
 }
 
 function asStep(decision: Decision): ForecastStep[] {
@@ -38,6 +44,17 @@ function leaving(state: Readonly<ModuleState>): ForecastStep[] {
   return [...state.replicas.values()].flatMap(({ id, drain, inflight, state: now }) => {
     if (!drain || now === 'stopping') return []
     return [{ action: 'stop' as const, replica: id, cause: `${drain.cause}; ${inflight} inferences under way` }]
+  })
+}
+
+/** What waits for a GPU or for memory. */
+function heldBack(state: Readonly<ModuleState>): ForecastStep[] {
+  return [...state.shortages].map(([replica, { shortage }]) => {
+    const action = state.replicas.get(replica)?.state === 'idle' ? 'load' : 'start'
+    const what = shortage.of === 'gpu' ? 'room on a GPU' : 'main memory'
+    const holders = shortage.holders.filter((holder) => holder !== state.id)
+    const cause = `as soon as there is ${what}${holders.length > 0 ? `, held by ${holders.join(', ')}` : ''}`
+    return { action, replica, cause }
   })
 }
 

@@ -1,6 +1,6 @@
 import { BerthError } from '../domain/errors.ts'
 import { type Decision, type Moment, nothing } from './decision.ts'
-import { isFree, isOffloading } from './serving.ts'
+import { isFree, isHeldBack, isOffloading } from './serving.ts'
 import {
   isLive,
   type ModuleState,
@@ -19,8 +19,13 @@ export function operations(state: ModuleState): readonly Decision[] {
   return operation.kind === 'load' ? explicitLoad(state, operation) : explicitOffload(state, operation)
 }
 
+/** One that waits for room on its GPUs is left alone. */
+function mayLoad(state: ModuleState): readonly Replica[] {
+  return [...state.replicas.values()].filter((replica) => isFree(replica) && !isHeldBack(state, replica.id))
+}
+
 function explicitLoad(state: ModuleState, operation: Operation): readonly Decision[] {
-  const free = [...state.replicas.values()].filter(isFree)
+  const free = mayLoad(state)
   const known = free.find((replica) => Object.keys(operation.models).some((model) => replica.models.has(model)))
   const replica = known ?? emptiest(free)
   return replica ? [{ do: 'load', replica, models: operation.models, operation }] : nothing
@@ -44,7 +49,7 @@ function explicitOffload(state: ModuleState, operation: Operation): readonly Dec
 
 /** What requests wait for comes first, then what replicas are to have without anybody asking. */
 export function loads(state: ModuleState): readonly Decision[] {
-  const free = [...state.replicas.values()].filter(isFree)
+  const free = mayLoad(state)
   if (free.length === 0) return nothing
   for (const [model, waiters] of Map.groupBy(state.waiters, (waiter) => waiter.model)) {
     if (isOffloading(state, model)) continue
@@ -105,6 +110,8 @@ export function warmsUp(state: ModuleState, replica: Replica): boolean {
 export function idleness(state: ModuleState, { nowMs }: Moment): readonly Decision[] {
   for (const replica of state.replicas.values()) {
     if (!isFree(replica)) continue
+    if (replica.yields !== undefined && replica.models.size > 0 && replica.inflight === 0)
+      return [{ do: 'offload', replica, models: [...replica.models.keys()], cause: replica.yields }]
     const idle = [...replica.models].filter(
       ([name, loaded]) =>
         loaded.inflight === 0 && (loaded.stale || nowMs - loaded.lastUsedMs >= idleTtlMs(state, name)),

@@ -13,7 +13,10 @@ import type { LifecycleEvent } from './events.ts'
 import { grantLease, type Lease, type LeaseOutcome, type WaitOptions } from './lease.ts'
 import { replicaFor, turnKey } from './queue.ts'
 import { dropOperation, ReplicaDriver } from './replica-driver.ts'
+import type { Resources } from './resources/resources.ts'
+import type { Shortage } from './resources/schedule.ts'
 import { autoscales, noteLoad } from './scaling.ts'
+import { isUrgent } from './shortage.ts'
 import {
   type LoadedModel,
   type ModuleDefinition,
@@ -28,6 +31,7 @@ export interface WriterOptions {
   readonly definition: ModuleDefinition
   readonly wanted: ModuleState['wanted']
   readonly effects: Effects
+  readonly resources: Resources
   readonly observer: LifecycleObserver
   readonly clock: Clock
   readonly random: () => number
@@ -40,6 +44,7 @@ export interface WriterOptions {
 export class ModuleWriter {
   readonly #state: ModuleState
   readonly #effects: Effects
+  readonly #resources: Resources
   readonly #observer: LifecycleObserver
   readonly #clock: Clock
   readonly #random: () => number
@@ -55,24 +60,29 @@ export class ModuleWriter {
   #decidedMs = 0
   #wake: { readonly atMs: number; readonly cancel: () => void } | undefined
   #running = false
+  /** A replica has come, gone or changed its state since the resources were last settled. */
+  #moved = false
   #closed = false
   #nextId = 1
 
   constructor(options: WriterOptions) {
     this.#state = newModuleState(options.definition, options.wanted)
     this.#effects = options.effects
+    this.#resources = options.resources
     this.#observer = options.observer
     this.#clock = options.clock
     this.#random = options.random
     this.#driver = new ReplicaDriver({
       state: this.#state,
       effects: options.effects,
+      resources: options.resources,
       observer: options.observer,
       clock: options.clock,
       operators: this.#operators,
       post: (event) => this.post(event),
       onMove: this.#onMove,
     })
+    this.#resources.join(this)
   }
 
   /** For views only: what is read here must not gate a change. */
@@ -92,10 +102,15 @@ export class ModuleWriter {
         apply(this.#state, next, this.#moment(), this.#onMove)
         if (next.type === 'release' && followsNothing(this.#state, next.loaded)) continue
         quiet = false
+        // What is given back comes to those who wait longest before this module may ask for it again.
+        if (this.#moved) this.#resources.settle(this.#state, next.type === 'offloaded')
         this.#enactAll()
       }
+      if (this.#moved) this.#resources.settle(this.#state, true)
+      else if (!quiet) this.#resources.lookAround()
     } finally {
       this.#running = false
+      this.#moved = false
     }
     if (!quiet) this.#scheduleWake()
     if (this.#watchers.size > 0) for (const look of [...this.#watchers.keys()]) look()
@@ -193,7 +208,7 @@ export class ModuleWriter {
     for (const replica of [...this.#state.replicas.values()]) {
       if (replica.workload && replica.inflight === 0 && !replica.operation) {
         this.post({ type: 'suspect', replica: replica.id, generation: replica.generation })
-      }
+      } else if (replica.workload && replica.workload.gpus.length > 0) this.#driver.measure(replica)
     }
   }
 
@@ -221,6 +236,7 @@ export class ModuleWriter {
   /** Lets go of everything without stopping anything: workloads go on for the next orchestrator. */
   close(): void {
     this.#closed = true
+    this.#resources.leave(this)
     this.#inbox.length = 0
     this.#wake?.cancel()
     this.#prepareAbort?.abort()
@@ -264,8 +280,13 @@ export class ModuleWriter {
         this.#prepare()
         return
       case 'start': {
-        const generation = this.#nextGeneration(decision.replica)
-        if (generation !== undefined) this.#driver.start(decision, generation)
+        const { replica } = decision
+        const placed = this.#resources.place(this.#state, replica, isUrgent(this.#state, replica))
+        if (!placed.granted) return this.#holdBack(replica, placed.shortage)
+        this.#state.shortages.delete(replica)
+        this.#moved = true
+        const generation = this.#nextGeneration(replica)
+        if (generation !== undefined) this.#driver.start(decision, generation, placed.placement.devices)
         return
       }
       case 'scale': {
@@ -288,9 +309,18 @@ export class ModuleWriter {
       case 'probe':
         this.#driver.probe(decision.replica)
         return
-      case 'load':
-        this.#driver.load(decision.replica, decision.models, decision.operation)
+      case 'withdraw':
+        this.#state.shortages.delete(decision.replica)
+        this.#resources.withdraw(decision.replica)
         return
+      case 'load': {
+        const { replica, models, operation } = decision
+        const placed = this.#resources.resume(replica.id, isUrgent(this.#state, replica.id))
+        if (!placed.granted) return this.#holdBack(replica.id, placed.shortage)
+        this.#state.shortages.delete(replica.id)
+        this.#driver.load(replica, models, operation)
+        return
+      }
       case 'offload':
         if (decision.idle) this.#driver.ladder.offloaded(decision.models)
         this.#driver.offload(decision.replica, decision)
@@ -386,6 +416,11 @@ export class ModuleWriter {
       )
   }
 
+  #holdBack(replica: string, shortage: Shortage): void {
+    const sinceMs = this.#state.shortages.get(replica)?.sinceMs ?? this.#clock.now()
+    this.#state.shortages.set(replica, { shortage, sinceMs, retry: false })
+  }
+
   /** Undefined where the store can't be written (a full disk): that fails what precedes a start, with its back-off. */
   #nextGeneration(id: string): number | undefined {
     try {
@@ -402,6 +437,7 @@ export class ModuleWriter {
   }
 
   readonly #onMove = (replica: Replica, from: ReplicaState, cause: string): void => {
+    this.#moved = true
     if (replica.state === 'failed') this.#driver.failed(replica, from, cause)
     this.#observer.moved(this.#state.id, replica, from, replica.state, cause)
   }

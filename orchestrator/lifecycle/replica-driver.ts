@@ -3,7 +3,7 @@ import { BerthError, toBerthError } from '../domain/errors.ts'
 import type { JsonObject } from '../domain/json.ts'
 import type { ReplicaState } from '../domain/replica.ts'
 import type { ObservedWorkload, Workload } from '../engines/engine.ts'
-import type { RunnerClient } from '../runner/client.ts'
+import type { RunnerClient, RunnerHealth } from '../runner/client.ts'
 import { move, type OnMove } from './apply.ts'
 import { type Callers, closedError, shuttingDown } from './callers.ts'
 import { configuredHash } from './configured-hash.ts'
@@ -12,6 +12,7 @@ import type { Decision } from './decision.ts'
 import { crashKind, type Effects, exitError, type LifecycleObserver } from './effects.ts'
 import type { LifecycleEvent } from './events.ts'
 import { IdleLadder } from './idle-ladder.ts'
+import type { Resources } from './resources/resources.ts'
 import { type ModuleDefinition, type ModuleState, newReplica, type Operation, type Replica } from './state.ts'
 
 /** How long a workload that was found running has to answer before it is replaced; somebody else's may just be starting. */
@@ -35,6 +36,7 @@ export interface DriverOptions {
   /** The writer's: the driver is its hands. */
   readonly state: ModuleState
   readonly effects: Effects
+  readonly resources: Resources
   readonly observer: LifecycleObserver
   readonly clock: Clock
   /** Of explicit operations. */
@@ -48,6 +50,7 @@ export class ReplicaDriver {
   readonly ladder: IdleLadder
   readonly #state: ModuleState
   readonly #effects: Effects
+  readonly #resources: Resources
   readonly #observer: LifecycleObserver
   readonly #clock: Clock
   readonly #operators: Callers<readonly string[]>
@@ -59,6 +62,7 @@ export class ReplicaDriver {
   constructor(options: DriverOptions) {
     this.#state = options.state
     this.#effects = options.effects
+    this.#resources = options.resources
     this.#observer = options.observer
     this.#clock = options.clock
     this.#operators = options.operators
@@ -131,7 +135,8 @@ export class ReplicaDriver {
     else this.#post({ type: 'exited', replica: replica.id, generation: replica.generation, error })
   }
 
-  start({ replica: id, cause, ...origin }: StartDecision, generation: number): void {
+  /** With these devices. */
+  start({ replica: id, cause, ...origin }: StartDecision, generation: number, devices: readonly string[]): void {
     const { definition } = this.#state
     const before = this.#state.replicas.get(id)
     const replica = newReplica(id, generation, definition.specHash, this.#clock.now(), { ...origin, before })
@@ -141,18 +146,23 @@ export class ReplicaDriver {
     this.#handles.set(replica, handles)
     move(replica, 'preparing', cause, this.#onMove)
     move(replica, 'starting', cause, this.#onMove)
-    handles.begun = this.#bringUp(definition, replica, handles).catch((error: unknown) => {
+    handles.begun = this.#bringUp(definition, replica, devices, handles).catch((error: unknown) => {
       this.#closeHandles(replica)
       this.#post({ type: 'start-failed', replica: id, generation, error: toBerthError(error) })
     })
   }
 
   /** A start that fails its readiness wait removes its workload first. */
-  async #bringUp(definition: ModuleDefinition, replica: Replica, handles: Handles): Promise<void> {
+  async #bringUp(
+    definition: ModuleDefinition,
+    replica: Replica,
+    devices: readonly string[],
+    handles: Handles,
+  ): Promise<void> {
     const ref = { replica: replica.id, generation: replica.generation }
     const { signal } = handles.abort
     const beganMs = this.#clock.now()
-    const workload = await this.#effects.start(definition, replica, signal)
+    const workload = await this.#effects.start(definition, replica, devices, signal)
     const createdMs = this.#clock.now()
     this.#observer.coldStart(this.#state.id, 'create', createdMs - beganMs)
     this.#post({ type: 'started', ...ref, workload })
@@ -201,9 +211,21 @@ export class ReplicaDriver {
         if (health.state === 'failed')
           this.#post({ type: 'condemn', ...ref, error: health.error ?? failedRunner(this.#state.id) })
         else this.#post({ type: 'health', ...ref, models: health.models })
+        this.#measured(replica, health)
       },
       async (error: unknown) => this.#post({ type: 'condemn', ...ref, error: await this.#explain(replica, error) }),
     )
+  }
+
+  /** One that is at work is asked for what its GPUs' memory is used; nothing is concluded from its silence. */
+  measure(replica: Replica): void {
+    const answer = this.#handles.get(replica)?.client?.health(AbortSignal.timeout(10_000))
+    answer?.then((health) => this.#measured(replica, health)).catch(() => {})
+  }
+
+  #measured(replica: Replica, { gpuMemory }: RunnerHealth): void {
+    const devices = replica.workload?.gpus ?? []
+    if (gpuMemory && devices.length > 0 && !this.#closed) this.#resources.measure(replica.id, devices, gpuMemory)
   }
 
   /** A runner that is gone has often taken its workload's exit code with it: that says more than a refused connection. */
@@ -288,6 +310,7 @@ export class ReplicaDriver {
     // An offload keeps its turn until no replica has its models.
     if (running.operation?.kind === 'load') dropOperation(this.#state, running.operation)
     else if (running.operation) running.operation.running = true
+    replica.yields = undefined
     replica.operation = running
     replica.operationBeganMs = this.#clock.now()
     move(replica, running.kind === 'load' ? 'loading' : 'offloading', cause, this.#onMove)

@@ -2,10 +2,12 @@ import { revivals } from './back-off.ts'
 import { type Decision, type Moment, nothing } from './decision.ts'
 import { warmsUp } from './loading.ts'
 import { needed } from './scaling.ts'
-import { isFree } from './serving.ts'
+import { isFree, isHeldBack } from './serving.ts'
 import { isLive, isUp, type ModuleState, modelConfiguration, type Replica, stays } from './state.ts'
 
 /** How many replicas there are to be, which of them go, and which come. */
+
+type StartDecision = Extract<Decision, { do: 'start' }>
 
 export interface Wanted {
   readonly count: number
@@ -102,11 +104,26 @@ function outdated(state: ModuleState): readonly Decision[] {
     const isUnused = replica.models.size === 0 && replica.inflight === 0 && !replica.operation
     if (isUnused || serving.length >= Math.max(1, wantedReplicas(state).count)) return drain(replica)
     const next = [...state.replicas.values()].find(({ replaces }) => replaces === replica.id)
-    if (!next) return [start(state, cause, { warm: [...replica.models.keys()], replaces: replica })]
+    if (!next) return successor(state, replica, cause)
     if (serving.includes(next)) return drain(replica)
     return nothing
   }
   return nothing
+}
+
+/** Where there is no room for both, the old one goes first. */
+function successor(state: ModuleState, replica: Replica, cause: string): readonly Decision[] {
+  const next = start(state, cause, { warm: [...replica.models.keys()], replaces: replica })
+  const held = state.shortages.get(next.replica)
+  if (!held || held.retry) return [next]
+  if (held.shortage.roomIsMade || !held.shortage.holders.includes(state.id)) return nothing
+  return [{ do: 'drain', replica, cause: `${cause}, and there is no room for both`, servesWaiters: false }]
+}
+
+/** The start that would replace an outdated replica, whether or not there is room for it. */
+export function outdatedStarts(state: ModuleState): readonly StartDecision[] {
+  if (state.wanted !== 'enabled') return []
+  return outdated({ ...state, shortages: new Map() }).filter((decision) => decision.do === 'start')
 }
 
 /** More than may run, or than the load has needed for long. */
@@ -159,13 +176,18 @@ export function preparations(state: ModuleState, { nowMs }: Moment): readonly De
   return [{ do: 'prepare' }]
 }
 
-export function starts(state: ModuleState, { nowMs }: Moment): readonly Decision[] {
-  if (!mayStart(state) || nowMs < state.failure.untilMs) return nothing
+export function starts(state: ModuleState, moment: Moment): readonly Decision[] {
+  return wantedStarts(state, moment).filter(({ replica }) => !isHeldBack(state, replica))
+}
+
+/** Also of those that wait for room. */
+export function wantedStarts(state: ModuleState, { nowMs }: Moment): readonly StartDecision[] {
+  if (!mayStart(state) || nowMs < state.failure.untilMs) return []
   const all = [...state.replicas.values()]
   // One that is being taken over runs already.
   const live = all.filter((replica) => stays(replica) || replica.state === 'absent').length
   const wanted = wantedReplicas(state)
-  const decisions: Decision[] = []
+  const decisions: StartDecision[] = []
   let count = live
   for (const replica of all) {
     if (replica.state !== 'failed') continue
@@ -214,7 +236,7 @@ function start(
   cause: string,
   more: { readonly warm: readonly string[]; readonly replaces?: Replica },
   taken: Set<string> = new Set(),
-): Decision {
+): StartDecision {
   let index = 0
   while (state.replicas.has(`${state.id}-${index}`) || taken.has(`${state.id}-${index}`)) index += 1
   const replica = `${state.id}-${index}`

@@ -29,3 +29,8 @@ export function isFree(replica: Replica): boolean {
     replica.drain === undefined
   )
 }
+
+/** Waits for a GPU or memory, and nothing has changed since it was told that there is no room. */
+export function isHeldBack(state: ModuleState, replica: string): boolean {
+  return state.shortages.get(replica)?.retry === false
+}

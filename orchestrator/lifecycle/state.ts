@@ -5,6 +5,7 @@ import type { Priority } from '../domain/priority.ts'
 import type { ReplicaState } from '../domain/replica.ts'
 import type { ProgressView } from '../domain/views.ts'
 import type { EnvironmentInfo, Workload } from '../engines/engine.ts'
+import type { Shortage } from './resources/schedule.ts'
 
 /**
  * What the writer of one module knows. Only the writer changes it (apply.ts, enact.ts); decide.ts reads it.
@@ -17,6 +18,8 @@ export interface ModuleState {
   /** Image and environment of the definition; shared by all replicas. */
   preparation: Preparation
   readonly replicas: Map<string, Replica>
+  /** By replica: what keeps it from starting, or from loading models, until there is room (resources/). */
+  readonly shortages: Map<string, HeldBack>
   /** Counts grants: of equally good replicas each gets its turn (balance.ts). */
   turn: number
   /** Everyone who waits for a model, oldest first. */
@@ -62,6 +65,13 @@ export interface Failure {
   error: BerthError | undefined
 }
 
+export interface HeldBack {
+  shortage: Shortage
+  readonly sinceMs: number
+  /** There may be room by now. */
+  retry: boolean
+}
+
 /** How many replicas the load asks for, beyond the one that any request starts. */
 export interface Scaling {
   /** Replicas that are kept for the load; from 1 on. */
@@ -89,6 +99,10 @@ export interface Replica {
   /** After a sign that the worker was lost its health is asked: nothing is granted until it has answered. */
   suspicion: 'none' | 'raised' | 'asking'
   startedMs: number
+  /** From the decision to start it until it answered; 0: not known, it was adopted. */
+  bootMs: number
+  /** Set when its models are to be offloaded, for whose need. */
+  yields: string | undefined
   lastUsedMs: number
   error: BerthError | undefined
   restarts: number
@@ -191,6 +205,7 @@ export function newModuleState(definition: ModuleDefinition, wanted: ModuleState
     wanted,
     preparation: { specHash: definition.specHash, state: 'needed' },
     replicas: new Map(),
+    shortages: new Map(),
     turn: 0,
     waiters: [],
     served: new Map(),
@@ -234,6 +249,8 @@ export function newReplica(
     drain: undefined,
     suspicion: 'none',
     startedMs: nowMs,
+    bootMs: 0,
+    yields: undefined,
     lastUsedMs: nowMs,
     error: undefined,
     restarts: before?.restarts ?? 0,

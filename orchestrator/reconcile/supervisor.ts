@@ -7,6 +7,7 @@ import type { Engine, ObservedWorkload } from '../engines/engine.ts'
 import type { Effects, LifecycleObserver } from '../lifecycle/effects.ts'
 import { forecast } from '../lifecycle/forecast.ts'
 import { ModuleWriter } from '../lifecycle/module-writer.ts'
+import type { Resources } from '../lifecycle/resources/resources.ts'
 import { defineModule, type Instance } from '../lifecycle/workload.ts'
 import { type KnownModule, type PlanStep, plan } from './plan.ts'
 import { planStepView } from './views.ts'
@@ -39,6 +40,7 @@ export interface SupervisorOptions {
   readonly engine: Engine
   readonly instance: Instance
   readonly effects: Effects
+  readonly resources: Resources
   readonly observer: LifecycleObserver
   readonly clock: Clock
   readonly random: () => number
@@ -108,8 +110,8 @@ export class Supervisor {
     this.#leaving.delete(record.id)
     const { writer } = record
     if (!writer) {
-      const { effects, observer, clock, random } = this.#options
-      record.writer = new ModuleWriter({ definition, wanted, effects, observer, clock, random })
+      const { effects, resources, observer, clock, random } = this.#options
+      record.writer = new ModuleWriter({ definition, wanted, effects, resources, observer, clock, random })
       record.fingerprint = fingerprint
       record.writer.post({ type: 'tick' })
       return

@@ -10,6 +10,7 @@ import type {
   SecurityView,
 } from '../domain/views.ts'
 import type { EngineCapabilities, Weakness } from '../engines/engine.ts'
+import { shortageError } from '../lifecycle/shortage.ts'
 import { isLive, type ModuleState, type Replica } from '../lifecycle/state.ts'
 import type { PlanStep } from './plan.ts'
 
@@ -58,7 +59,8 @@ export function moduleState(state: Readonly<ModuleState>): ReplicaState {
 
 function moduleError(state: Readonly<ModuleState>): BerthError | undefined {
   for (const replica of state.replicas.values()) if (replica.error) return replica.error
-  return state.preparation.error ?? state.failure.error
+  const [held] = state.shortages.values()
+  return state.preparation.error ?? state.failure.error ?? (held && shortageError(state.id, held))
 }
 
 function replicaView(replica: Replica): ReplicaView {

@@ -1,5 +1,5 @@
 import { Type } from '@fastify/type-provider-typebox'
-import type { GpuDevice } from '../../engines/engine.ts'
+import type { GpuView } from '../../domain/views.ts'
 import type { App } from '../app.ts'
 import { errorAnswers } from '../schemas.ts'
 import type { RouteContext } from './context.ts'
@@ -8,7 +8,7 @@ const tags = ['system']
 
 /** This instance as a whole: what it runs on, its devices, its end. */
 export function systemRoutes(app: App, { services, signals }: RouteContext): void {
-  const { system, modules } = services
+  const { system } = services
 
   app.get(
     '/api/system',
@@ -48,6 +48,16 @@ export function systemRoutes(app: App, { services, signals }: RouteContext): voi
                 memory: Type.Optional(Type.Integer({ description: 'Bytes' })),
                 used: Type.Optional(Type.Integer({ description: 'Bytes' })),
                 holders: Type.Array(Type.String()),
+                allocations: Type.Array(
+                  Type.Object({
+                    module: Type.String(),
+                    replica: Type.String(),
+                    exclusive: Type.Boolean({ description: 'It has the device alone' }),
+                    declared: Type.Optional(Type.Integer({ description: 'Bytes that it asks for (gpu.memory)' })),
+                    measured: Type.Optional(Type.Integer({ description: 'Bytes, as its runner has measured' })),
+                    held: Type.Optional(Type.Integer({ description: 'Bytes that are kept for it now' })),
+                  }),
+                ),
               }),
             ),
           }),
@@ -59,15 +69,7 @@ export function systemRoutes(app: App, { services, signals }: RouteContext): voi
       gpus: system
         .gpus()
         .filter(isOneDevice)
-        .map(({ id, kind, memoryBytes }) => ({
-          id,
-          kind,
-          ...(memoryBytes === undefined ? {} : { memory: memoryBytes }),
-          holders: modules
-            .list()
-            .filter(({ replicas }) => replicas.some(({ gpus }) => gpus.includes(id)))
-            .map((module) => module.id),
-        })),
+        .map((gpu) => ({ ...gpu, holders: [...gpu.holders], allocations: [...gpu.allocations] })),
     }),
   )
 
@@ -113,6 +115,6 @@ export function systemRoutes(app: App, { services, signals }: RouteContext): voi
 }
 
 /** CDI lists the name `all` beside the devices that it stands for. */
-function isOneDevice({ id }: GpuDevice): boolean {
+function isOneDevice({ id }: GpuView): boolean {
   return id !== 'all' && !id.endsWith('=all')
 }

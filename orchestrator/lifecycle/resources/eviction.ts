@@ -28,6 +28,8 @@ export interface Victim {
   readonly replica: string
   readonly what: 'offload' | 'stop'
   readonly costMs: number
+  /** The module that it has to go for. */
+  readonly neededBy: string
 }
 
 export interface Room {
@@ -37,7 +39,7 @@ export interface Room {
   readonly holdings: readonly Holding[]
 }
 
-interface Option extends Victim {
+interface Option extends Omit<Victim, 'neededBy'> {
   /** Cost to bring back for each byte that it frees. */
   readonly ratio: number
 }
@@ -57,11 +59,11 @@ export function makeRoom(
   if (!forDevices) return undefined
   const all = [...forDevices, ...roomInMemory(machine, holdings, claim, standings, forDevices)]
   const victims = withoutNeedless(machine, holdings, claim, all)
-  return victims && { victims: victims.map(toVictim), holdings: without(holdings, victims) }
+  return victims && { victims: victims.map((option) => toVictim(option, claim)), holdings: without(holdings, victims) }
 }
 
-function toVictim({ module, replica, what, costMs }: Option): Victim {
-  return { module, replica, what, costMs }
+function toVictim({ module, replica, what, costMs }: Option, claim: Claim): Victim {
+  return { module, replica, what, costMs, neededBy: claim.module }
 }
 
 export type Gone = Pick<Victim, 'replica' | 'what'>

@@ -13,8 +13,8 @@ export interface Device {
   readonly id: string
   /** Absent: not known, and then the device has one holder at a time. */
   readonly sizeBytes?: number
-  /** In use by whomever, as last measured. */
-  readonly usedBytes?: number
+  /** In use, and by none of the holders, as last measured. */
+  readonly outsideBytes?: number
 }
 
 export interface Holding {
@@ -65,9 +65,9 @@ export const holdersOf = (device: Device, holdings: readonly Holding[]): readonl
 /** Bytes that may still be shared out; `own` are those of the replica that asks, which it takes anew. */
 export function freeOn(device: Device, holdings: readonly Holding[], own: Holding | undefined): number {
   if (device.sizeBytes === undefined) return 0
-  const charged = holdersOf(device, holdings).reduce((sum, holding) => sum + chargeOn(device, holding), 0)
-  const used = (device.usedBytes ?? 0) - (own?.measured.get(device.id) ?? 0)
-  return device.sizeBytes - Math.max(charged - (own ? chargeOn(device, own) : 0), used)
+  const others = holdersOf(device, holdings).filter((holding) => holding !== own)
+  const charged = others.reduce((sum, holding) => sum + chargeOn(device, holding), 0)
+  return device.sizeBytes - charged - (device.outsideBytes ?? 0)
 }
 
 export const memoryHeld = (holdings: readonly Holding[]): number =>

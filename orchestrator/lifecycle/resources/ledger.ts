@@ -1,4 +1,4 @@
-import type { Standings, Victim } from './eviction.ts'
+import type { Standings } from './eviction.ts'
 import {
   type Claim,
   chargeOn,
@@ -11,7 +11,7 @@ import {
   type Placement,
   withHolding,
 } from './holdings.ts'
-import { type Shortage, schedule } from './schedule.ts'
+import { type Schedule, type Shortage, schedule } from './schedule.ts'
 
 /** What a runner has measured of its devices. */
 export interface Measurement {
@@ -19,6 +19,8 @@ export interface Measurement {
   readonly atMs: number
   readonly devices: ReadonlyMap<string, { readonly ownBytes?: number; readonly usedBytes?: number }>
 }
+
+const nothingFree: Shortage = { of: 'gpu', devices: [], holders: [], roomIsMade: false, elsewhere: false }
 
 export type Placed =
   | { readonly granted: true; readonly placement: Placement }
@@ -54,7 +56,7 @@ export class Ledger {
   /** Those that wait, in the order in which they came. */
   readonly #claims = new Map<string, Claim>()
   /** Measured use of whole devices, and since when a measurement counts: what went before is not in it. */
-  readonly #used = new Map<string, { readonly usedBytes: number }>()
+  readonly #used = new Map<string, number>()
   readonly #validFromMs = new Map<string, number>()
 
   /** `machine` is asked anew each time: an engine knows its devices when it is connected. */
@@ -63,7 +65,7 @@ export class Ledger {
   }
 
   /** The place that the replica may have now; else it waits in line until it is asked for again or withdrawn. */
-  place(claim: Claim, standings: Standings): Placed {
+  place(claim: Claim, standings: () => Standings): Placed {
     const before = this.#holdings.find(({ replica }) => replica === claim.replica)
     if (before && !claim.pinned) return { granted: true, placement: placementOf(before) }
     this.#claims.set(claim.replica, claim)
@@ -76,11 +78,11 @@ export class Ledger {
       return { granted: true, placement }
     }
     const shortage = shortages.get(claim.replica)
-    return { granted: false, shortage: shortage ?? { of: 'gpu', devices: [], holders: [], roomIsMade: false } }
+    return { granted: false, shortage: shortage ?? nothingFree }
   }
 
   /** The memory of the shared devices that it has already, before it loads models again. */
-  resume(replica: string, urgent: boolean, standings: Standings): Placed {
+  resume(replica: string, urgent: boolean, standings: () => Standings): Placed {
     const holding = this.#holdings.find((each) => each.replica === replica)
     if (!holding || holding.active) {
       return { granted: true, placement: holding ? placementOf(holding) : { devices: [] } }
@@ -127,18 +129,23 @@ export class Ledger {
     const measured = new Map(holding.measured)
     for (const [id, { ownBytes, usedBytes }] of devices) {
       if (!holding.devices.includes(id) || atMs <= (this.#validFromMs.get(id) ?? Number.NEGATIVE_INFINITY)) continue
-      if (ownBytes !== undefined) measured.set(id, ownBytes)
-      if (usedBytes !== undefined) this.#used.set(id, { usedBytes })
+      // Many drivers tell a container only what the whole device has in use; whoever has it alone uses that.
+      const isAlone = this.#holdings.every((each) => each === holding || !each.devices.includes(id))
+      const own = ownBytes ?? (isAlone ? usedBytes : undefined)
+      if (own !== undefined) measured.set(id, own)
+      if (usedBytes !== undefined) this.#used.set(id, usedBytes)
     }
     this.#holdings = this.#holdings.map((each) => (each === holding ? { ...each, measured } : each))
   }
 
   /** Of those that wait: who could have a place now, and who has to go for the others. */
-  look(standings: Standings): { readonly served: readonly Claim[]; readonly victims: readonly Victim[] } {
-    if (this.#claims.size === 0) return { served: [], victims: [] }
-    const claims = [...this.#claims.values()]
-    const { grants, victims } = schedule(this.#current(), this.#holdings, claims, standings)
-    return { served: claims.filter(({ replica }) => grants.has(replica)), victims }
+  look(standings: () => Standings): Schedule {
+    return schedule(this.#current(), this.#holdings, [...this.#claims.values()], standings)
+  }
+
+  /** Somebody waits. */
+  get isShort(): boolean {
+    return this.#claims.size > 0
   }
 
   get waiting(): readonly Claim[] {
@@ -164,7 +171,7 @@ export class Ledger {
   #account(device: Device): DeviceAccount {
     const holders = holdersOf(device, this.#holdings)
     const charged = holders.reduce((sum, holding) => sum + deviceUse(device, holding), 0)
-    const used = Math.max(charged, device.usedBytes ?? 0)
+    const used = Math.max(charged, this.#used.get(device.id) ?? 0)
     const known = device.sizeBytes !== undefined || used > 0
     return {
       id: device.id,
@@ -186,7 +193,13 @@ export class Ledger {
 
   #current(): Machine {
     const machine = this.#machine()
-    return { ...machine, devices: machine.devices.map((device) => ({ ...device, ...this.#used.get(device.id) })) }
+    const devices = machine.devices.map((device) => {
+      const used = this.#used.get(device.id)
+      if (used === undefined) return device
+      const charged = holdersOf(device, this.#holdings).reduce((sum, each) => sum + deviceUse(device, each), 0)
+      return { ...device, outsideBytes: Math.max(0, used - charged) }
+    })
+    return { ...machine, devices }
   }
 
   #change(replica: string, nowMs: number, next: (holding: Holding) => Holding | undefined): void {

@@ -23,6 +23,8 @@ export interface Shortage {
   readonly holders: readonly string[]
   /** Others are on their way out for it. */
   readonly roomIsMade: boolean
+  /** It has its devices already, and a new start would find room on others. */
+  readonly elsewhere: boolean
 }
 
 export interface Schedule {
@@ -42,14 +44,15 @@ export function schedule(
   machine: Machine,
   holdings: readonly Holding[],
   claims: readonly Claim[],
-  standings: Standings,
+  askStandings: () => Standings,
 ): Schedule {
   const grants = new Map<string, Placement>()
   const shortages = new Map<string, Shortage>()
   const victims: Victim[] = []
   // With what is promised to the claims before; `later` without those who leave or are sent away.
   let now = holdings
-  let later: readonly Holding[] = without(holdings, leaving(standings))
+  let later = holdings
+  let standings: Standings | undefined
 
   const give = (claim: Claim, placement: Placement) => {
     const before = now.find(({ replica }) => replica === claim.replica)
@@ -70,6 +73,11 @@ export function schedule(
       give(claim, placement)
       continue
     }
+    // How others stand counts only for those who do not fit anyway.
+    if (!standings) {
+      standings = askStandings()
+      later = without(later, leaving(standings))
+    }
     const shortage = shortageOf(machine, now, claim)
     const soon = place(machine, later, claim)
     const room = soon ? undefined : makeRoom(machine, later, claim, standings)
@@ -78,7 +86,11 @@ export function schedule(
       later = room.holdings
     }
     const promised = soon ?? place(machine, later, claim)
-    shortages.set(claim.replica, { ...shortage, roomIsMade: promised !== undefined })
+    shortages.set(claim.replica, {
+      ...shortage,
+      roomIsMade: promised !== undefined,
+      elsewhere: promised === undefined && fitsElsewhere(machine, now, claim),
+    })
     if (promised) give(claim, promised)
     else if (claim.urgent && couldBeServed(machine, holdings, claim))
       give(claim, { devices: nearest(machine, later, claim, standings) })
@@ -108,7 +120,11 @@ function withoutGpu({ gpu: _gpu, ...claim }: Claim): Claim {
   return claim
 }
 
-function shortageOf(machine: Machine, holdings: readonly Holding[], claim: Claim): Omit<Shortage, 'roomIsMade'> {
+function shortageOf(
+  machine: Machine,
+  holdings: readonly Holding[],
+  claim: Claim,
+): Pick<Shortage, 'of' | 'devices' | 'holders'> {
   const others = holdings.filter(({ replica }) => replica !== claim.replica)
   if (!memoryFits(machine, holdings, claim)) {
     return { of: 'memory', devices: [], holders: modulesOf(others.filter(({ memoryBytes }) => memoryBytes > 0)) }
@@ -116,6 +132,13 @@ function shortageOf(machine: Machine, holdings: readonly Holding[], claim: Claim
   const { devices } = candidatesFor(machine, claim)
   const holders = others.filter((holding) => devices.some(({ id }) => holding.devices.includes(id)))
   return { of: 'gpu', devices: devices.map(({ id }) => id), holders: modulesOf(holders) }
+}
+
+function fitsElsewhere(machine: Machine, holdings: readonly Holding[], claim: Claim): boolean {
+  const { pinned, ...anew } = claim
+  if (!pinned) return false
+  const others = holdings.filter(({ replica }) => replica !== claim.replica)
+  return place(machine, others, anew) !== undefined
 }
 
 const modulesOf = (holdings: readonly Holding[]): readonly string[] =>

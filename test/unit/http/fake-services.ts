@@ -128,8 +128,17 @@ export function fakeServices(): FakeServices {
       engine: { name: 'memory', description: 'memory engine', reason: 'a test' },
       plan: () => Promise.resolve([{ action: 'adopt', module: 'm', replica: 'm-0', cause: 'm-0 was running already' }]),
       gpus: () => [
-        { id: 'nvidia.com/gpu=0', kind: 'nvidia', via: 'cdi', memoryBytes: 8_000 },
-        { id: 'nvidia.com/gpu=all', kind: 'nvidia', via: 'cdi' },
+        {
+          id: 'nvidia.com/gpu=0',
+          kind: 'nvidia',
+          memory: 8_000,
+          used: 3_000,
+          holders: ['ocr'],
+          allocations: [
+            { module: 'ocr', replica: 'ocr-0', exclusive: false, declared: 2_000, measured: 3_000, held: 3_000 },
+          ],
+        },
+        { id: 'nvidia.com/gpu=all', kind: 'nvidia', holders: [], allocations: [] },
       ],
       async shutdown() {
         asked.push('shutdown')

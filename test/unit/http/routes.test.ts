@@ -190,19 +190,20 @@ describe('the rest of the system', () => {
   })
 
   it('GPUs are devices with their holders, and `all` is none', async () => {
-    const { app, services } = await testServer()
-    const replica = {
-      id: 'r',
-      generation: 1,
-      state: 'ready',
-      gpus: ['nvidia.com/gpu=0'],
-      models: [],
-      inflight: 0,
-      restarts: 0,
-    } as const
-    Object.assign(services.modules, { list: () => [moduleView('ocr', { replicas: [replica] }), moduleView('other')] })
+    const { app } = await testServer()
     expect((await app.inject('/api/gpus')).json()).toEqual({
-      gpus: [{ id: 'nvidia.com/gpu=0', kind: 'nvidia', memory: 8_000, holders: ['ocr'] }],
+      gpus: [
+        {
+          id: 'nvidia.com/gpu=0',
+          kind: 'nvidia',
+          memory: 8_000,
+          used: 3_000,
+          holders: ['ocr'],
+          allocations: [
+            { module: 'ocr', replica: 'ocr-0', exclusive: false, declared: 2_000, measured: 3_000, held: 3_000 },
+          ],
+        },
+      ],
     })
   })
 

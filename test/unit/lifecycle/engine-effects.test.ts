@@ -43,7 +43,7 @@ function createEffects(script: ModuleScript = {}, ready: () => Promise<void> = (
     followLog() {},
   })
   async function started(definition: ModuleDefinition) {
-    const workload = await effects.start(definition, replica, never())
+    const workload = await effects.start(definition, replica, [], never())
     const client = effects.connect(definition, replica, workload)
     onTestFinished(() => client.close())
     return { workload, client }
@@ -122,7 +122,7 @@ describe('a start', () => {
   it('waits until the engine may be used, and fails with the reason why it may not', async () => {
     const away = new BerthError('ENGINE_UNAVAILABLE', 'no socket')
     const { effects } = createEffects({}, () => Promise.reject(away))
-    await expect(effects.start(defined(), replica, never())).rejects.toBe(away)
+    await expect(effects.start(defined(), replica, [], never())).rejects.toBe(away)
     await expect(effects.prepare(defined(), never(), () => {})).rejects.toBe(away)
   })
 })

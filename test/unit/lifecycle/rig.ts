@@ -10,10 +10,12 @@ import type {
 import type { Effects, LifecycleObserver, ReplicaRef } from '../../../orchestrator/lifecycle/effects.ts'
 import type { Lease, WaitOptions } from '../../../orchestrator/lifecycle/lease.ts'
 import { ModuleWriter } from '../../../orchestrator/lifecycle/module-writer.ts'
+import type { Resources } from '../../../orchestrator/lifecycle/resources/resources.ts'
 import type { ModuleState } from '../../../orchestrator/lifecycle/state.ts'
 import type { RunnerClient, RunnerHealth } from '../../../orchestrator/runner/client.ts'
 import { asker } from '../../support/asker.ts'
 import { type TestDefinition, testDefinition } from '../../support/definitions.ts'
+import { endlessResources } from '../../support/endless-resources.ts'
 import { FakeClock } from '../../support/fake-clock.ts'
 
 /** A writer whose every effect waits until the test says how it ends. */
@@ -36,6 +38,7 @@ export interface EffectCall<K extends EffectKind = EffectKind> {
   readonly specHash?: string
   readonly models?: Readonly<Record<string, JsonObject>>
   readonly names?: readonly string[]
+  readonly devices?: readonly string[]
   readonly graceMs?: number
   readonly signal?: AbortSignal
   readonly onProgress?: (progress: PrepareProgress) => void
@@ -92,8 +95,8 @@ export class RecordingEffects implements Effects {
   prepare: Effects['prepare'] = (definition, signal, onProgress) =>
     this.#ask('prepare', { specHash: definition.specHash, signal, onProgress })
 
-  start: Effects['start'] = (definition, { id, generation }, signal) =>
-    this.#ask('start', { specHash: definition.specHash, replica: { id, generation }, signal })
+  start: Effects['start'] = (definition, { id, generation }, devices, signal) =>
+    this.#ask('start', { specHash: definition.specHash, replica: { id, generation }, devices, signal })
 
   connect: Effects['connect'] = (_definition, { id, generation }) => new RecordingClient(this, { id, generation })
 
@@ -182,6 +185,9 @@ export async function settled(): Promise<void> {
 }
 
 export interface RigOptions extends TestDefinition {
+  /** Shared with other rigs; everything is there in plenty when absent. */
+  readonly resources?: Resources
+  readonly clock?: FakeClock
   readonly wanted?: ModuleState['wanted']
 }
 
@@ -204,7 +210,7 @@ export interface AskedWork {
 }
 
 export function createRig(options: RigOptions = {}) {
-  const clock = new FakeClock()
+  const clock = options.clock ?? new FakeClock()
   const effects = new RecordingEffects()
   /** What the observer was told, as text. */
   const told: string[] = []
@@ -223,11 +229,13 @@ export function createRig(options: RigOptions = {}) {
     wayBack: (_module, what, ms) => told.push(`back ${what} ${ms}`),
     scaled: (_module, from, to) => told.push(`scaled ${from} -> ${to}`),
   }
+  const resources = options.resources ?? endlessResources(clock)
   const definition = testDefinition(options)
   const writer = new ModuleWriter({
     definition,
     wanted: options.wanted ?? 'enabled',
     effects,
+    resources,
     observer,
     clock,
     random: () => 0,
@@ -273,10 +281,10 @@ export function createRig(options: RigOptions = {}) {
     return asked
   }
 
-  const workload = (generation: number): Workload => ({
+  const workload = (generation: number, gpus: readonly string[] = []): Workload => ({
     id: `workload-${generation}`,
     endpoint: { kind: 'unix', path: '/nowhere' },
-    gpus: [],
+    gpus,
   })
 
   return {
@@ -302,7 +310,7 @@ export function createRig(options: RigOptions = {}) {
     },
     async started(): Promise<void> {
       const call = effects.open('start')
-      call.resolve(workload(call.replica?.generation ?? 0))
+      call.resolve(workload(call.replica?.generation ?? 0, call.devices))
       await settled()
     },
     async answering(models: readonly string[] = []): Promise<void> {

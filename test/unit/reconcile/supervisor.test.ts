@@ -10,6 +10,7 @@ import { createModuleService } from '../../../orchestrator/reconcile/module-serv
 import { type DesiredState, Supervisor } from '../../../orchestrator/reconcile/supervisor.ts'
 import { asker } from '../../support/asker.ts'
 import { testManifest, testModel } from '../../support/definitions.ts'
+import { endlessResources } from '../../support/endless-resources.ts'
 import { FakeClock } from '../../support/fake-clock.ts'
 import { RecordingEffects, settled } from '../lifecycle/rig.ts'
 
@@ -55,6 +56,7 @@ function createWorld() {
     engine,
     instance,
     effects,
+    resources: endlessResources(clock),
     observer: silent,
     clock,
     random: () => 0,

@@ -43,7 +43,7 @@ const idle = (module: string, offloadMs: number, stopMs = offloadMs + 5_000): [s
 ]
 
 function run(holdings: readonly Holding[], claims: readonly Claim[], standings: readonly [string, Standing][] = []) {
-  const { grants, shortages, victims } = schedule(machine, holdings, claims, new Map(standings))
+  const { grants, shortages, victims } = schedule(machine, holdings, claims, () => new Map(standings))
   return {
     grants: Object.fromEntries([...grants].map(([replica, { devices }]) => [replica, devices])),
     shortages: Object.fromEntries(shortages),
@@ -66,6 +66,7 @@ describe('a claim on whole devices', () => {
       devices: ['gpu0', 'gpu1'],
       holders: ['a', 'b'],
       roomIsMade: false,
+      elsewhere: false,
     })
   })
 
@@ -108,7 +109,7 @@ describe('a claim on whole devices', () => {
   })
 
   it('takes the processor on a machine without devices', () => {
-    expect(schedule({ devices: [], memoryBytes: 100 }, [], [claim('a')], new Map()).grants.get('a-0')).toEqual({
+    expect(schedule({ devices: [], memoryBytes: 100 }, [], [claim('a')], () => new Map()).grants.get('a-0')).toEqual({
       devices: [],
     })
   })
@@ -136,14 +137,14 @@ describe('a claim on a share of memory', () => {
   })
 
   it('counts what others use on the device', () => {
-    const used = { ...machine, devices: [{ id: 'gpu0', sizeBytes: 24, usedBytes: 20 }] }
-    expect(schedule(used, [], [claim('a', { share: 5 })], new Map()).grants.size).toBe(0)
-    expect(schedule(used, [], [claim('a', { share: 4 })], new Map()).grants.size).toBe(1)
+    const used = { ...machine, devices: [{ id: 'gpu0', sizeBytes: 24, outsideBytes: 20 }] }
+    expect(schedule(used, [], [claim('a', { share: 5 })], () => new Map()).grants.size).toBe(0)
+    expect(schedule(used, [], [claim('a', { share: 4 })], () => new Map()).grants.size).toBe(1)
   })
 
   it('has a device of unknown size alone', () => {
     const unknown = { ...machine, devices: [{ id: 'gpu0' }] }
-    const { grants } = schedule(unknown, [], [claim('a', { share: 5 }), claim('b', { share: 5 })], new Map())
+    const { grants } = schedule(unknown, [], [claim('a', { share: 5 }), claim('b', { share: 5 })], () => new Map())
     expect([...grants]).toEqual([['a-0', { devices: ['gpu0'] }]])
   })
 
@@ -181,7 +182,13 @@ describe('main memory', () => {
     expect(run(holdings, [claim('c', { count: 0, memory: 10 })]).grants).toEqual({ 'c-0': [] })
     const short = run(holdings, [claim('c', { count: 0, memory: 20 })], [idle('a', 1), idle('b', 1)])
     expect(short.victims).toEqual(['stop a-0'])
-    expect(short.shortages['c-0']).toEqual({ of: 'memory', devices: [], holders: ['a', 'b'], roomIsMade: true })
+    expect(short.shortages['c-0']).toEqual({
+      of: 'memory',
+      devices: [],
+      holders: ['a', 'b'],
+      roomIsMade: true,
+      elsewhere: false,
+    })
   })
 
   it('is taken whole by a limit above it', () => {
@@ -191,7 +198,7 @@ describe('main memory', () => {
   it('without an account never runs short', () => {
     const endless = { ...machine, memoryBytes: Number.POSITIVE_INFINITY }
     const first = held('a', [], undefined, { memoryBytes: 1e15 })
-    expect(schedule(endless, [first], [claim('b', { count: 0, memory: 1e15 })], new Map()).grants.size).toBe(1)
+    expect(schedule(endless, [first], [claim('b', { count: 0, memory: 1e15 })], () => new Map()).grants.size).toBe(1)
   })
 })
 
