@@ -73,7 +73,9 @@ function runTests(extra: readonly string[]): void {
   }
   rmSync(folder, { recursive: true, force: true })
   if (counts.skipped > 0)
-    process.stdout.write('Skipped tests need a Docker daemon, or another version of Python, that this machine lacks.\n')
+    process.stdout.write(
+      'Skipped tests need a Docker daemon, promtool, or another version of Python, that this machine lacks.\n',
+    )
 }
 
 interface VitestReport {
