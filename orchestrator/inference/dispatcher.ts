@@ -155,7 +155,8 @@ export class Inference {
     if (!this.#timings) {
       const now = performance.now()
       this.#timings = { ...this.#waited(now), firstMs: now - this.#grantedAt }
-      this.#observer?.firstChunk(now - this.#began)
+      const { startMs = 0, loadMs = 0 } = this.#timings
+      this.#observer?.firstChunk(now - this.#began, startMs + loadMs > 0 ? now - this.#grantedAt : undefined)
       this.#sink.begin(this.#timings)
     }
     this.#relayed(bytes.length)

@@ -64,8 +64,8 @@ export type WatchInference = (
 ) => {
   queued(): void
   started(): void
-  /** Milliseconds since the request. */
-  firstChunk(ms: number): void
+  /** Milliseconds since the request; `coldMs` since its lease, of one that waited for a start or a load. */
+  firstChunk(ms: number, coldMs: number | undefined): void
   /** `ok`, `cancelled` or the code of the error. */
   ended(outcome: string, ms: number): void
 }

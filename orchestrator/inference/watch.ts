@@ -21,7 +21,10 @@ export function watchInferences(metrics: Metrics): WatchInference {
         runs = true
         meter.started()
       },
-      firstChunk: (ms) => meter.firstChunk(ms),
+      firstChunk(ms, coldMs) {
+        meter.firstChunk(ms)
+        if (coldMs !== undefined) metrics.coldStart(module, 'first-chunk', coldMs)
+      },
       ended(outcome, ms) {
         unqueue()
         if (runs) meter.ended(outcome, ms)
