@@ -14,6 +14,7 @@ const mostHeldBytes = 64 * 1024
  */
 export class PlainReply extends EventEmitter implements Reply {
   headersSent = false
+  statusCode = 200
   destroyed = false
   writableEnded = false
   writableFinished = false
@@ -21,6 +22,7 @@ export class PlainReply extends EventEmitter implements Reply {
   readonly #connectionHeaders: string
   readonly #onFinish: () => void
   #head = ''
+  #trailers = ''
   #framing: 'open' | 'length' | 'chunked' = 'open'
   #held: (Buffer | string)[] = []
   #heldBytes = 0
@@ -36,6 +38,7 @@ export class PlainReply extends EventEmitter implements Reply {
 
   writeHead(status: number, headers: Readonly<Record<string, string | number>>): void {
     this.headersSent = true
+    this.statusCode = status
     let head = `HTTP/1.1 ${status} ${reasonOf(status)}\r\n`
     for (const name in headers) {
       head += `${name}: ${headers[name]}\r\n`
@@ -58,6 +61,10 @@ export class PlainReply extends EventEmitter implements Reply {
     if (data !== undefined) this.#hold(data, 'utf8')
     this.writableEnded = true
     this.#flush()
+  }
+
+  addTrailers(headers: Readonly<Record<string, string>>): void {
+    for (const name in headers) this.#trailers += `${name}: ${headers[name]}\r\n`
   }
 
   destroy(): void {
@@ -96,8 +103,8 @@ export class PlainReply extends EventEmitter implements Reply {
     let before = this.#head
     let after = ''
     if (this.#framing === 'open') {
-      this.#framing = this.writableEnded ? 'length' : 'chunked'
-      before += this.writableEnded ? `content-length: ${size}\r\n` : 'transfer-encoding: chunked\r\n'
+      this.#framing = this.writableEnded && this.#trailers === '' ? 'length' : 'chunked'
+      before += this.#framing === 'length' ? `content-length: ${size}\r\n` : 'transfer-encoding: chunked\r\n'
     }
     if (this.#head !== '') before += '\r\n'
     if (this.#framing === 'chunked') {
@@ -105,7 +112,7 @@ export class PlainReply extends EventEmitter implements Reply {
         before += `${size.toString(16)}\r\n`
         after = '\r\n'
       }
-      if (this.writableEnded) after += '0\r\n\r\n'
+      if (this.writableEnded) after += `0\r\n${this.#trailers}\r\n`
     }
     const pieces = this.#held
     this.#head = ''

@@ -13,6 +13,8 @@ export interface Reply {
   write(data: Buffer | string): boolean
   write(data: Buffer | string, encoding: 'latin1'): boolean
   end(data?: Buffer | string): unknown
+  /** Before the end; the head has named them. */
+  addTrailers(headers: Readonly<Record<string, string>>): unknown
   /** `close` comes once: when it is finished, or when the connection has broken. */
   on(event: 'close' | 'drain', listener: () => void): unknown
   once(event: 'close' | 'drain', listener: () => void): unknown

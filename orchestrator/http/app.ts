@@ -2,6 +2,7 @@ import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
 import type { Access, Caller } from './auth/authenticator.ts'
+import type { PlainRoute } from './plain-routes.ts'
 
 /** The fastify app that routes are written against: TypeBox schemas type the handlers. */
 export type App = FastifyInstance<Server, IncomingMessage, ServerResponse, FastifyBaseLogger, TypeBoxTypeProvider>
@@ -22,5 +23,7 @@ declare module 'fastify' {
     isDraining(): boolean
     /** Ends what goes on for a caller, inferences apart. */
     endStreamsOf(caller: string): void
+    /** A shorter way to a route of this app, for requests that are plain. */
+    plainRoute(route: PlainRoute): void
   }
 }

@@ -1,7 +1,7 @@
 /**
  * How errors leave over HTTP: whatever was thrown becomes a BerthError, then one body, one status and one set of headers.
  */
-import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyBaseLogger, FastifyReply, FastifyRequest } from 'fastify'
 import { errorFor } from '../domain/error-visibility.ts'
 import { BerthError, toBerthError } from '../domain/errors.ts'
 import type { Caller } from './auth/authenticator.ts'
@@ -48,7 +48,7 @@ export function errorJson(error: BerthError, caller: Caller | undefined, id?: st
  */
 export function sendError(reply: FastifyReply, thrown: unknown): FastifyReply {
   const error = toHttpError(thrown)
-  logError(reply, error)
+  logError(reply.log, reply.request, error)
   if (reply.raw.headersSent || reply.raw.destroyed) {
     reply.raw.destroy()
     return reply
@@ -61,12 +61,15 @@ export function sendError(reply: FastifyReply, thrown: unknown): FastifyReply {
     .send(errorJson(error, reply.request.caller, requestId(reply.request)))
 }
 
-function logError(reply: FastifyReply, error: BerthError): void {
-  const { id, method, url } = reply.request
+export function logError(
+  log: Pick<FastifyBaseLogger, 'error' | 'warn' | 'debug'>,
+  { id, method, url }: Pick<FastifyRequest, 'id' | 'method' | 'url'>,
+  error: BerthError,
+): void {
   const record = { requestId: id, method, url: url.slice(0, 200), code: error.code }
-  if (error.code === 'INTERNAL') reply.log.error({ ...record, err: error.cause ?? error }, error.message)
-  else if (error.status >= 500) reply.log.warn(record, error.message)
-  else reply.log.debug(record, error.message)
+  if (error.code === 'INTERNAL') log.error({ ...record, err: error.cause ?? error }, error.message)
+  else if (error.status >= 500) log.warn(record, error.message)
+  else log.debug(record, error.message)
 }
 
 interface FrameworkError {

@@ -1,9 +1,10 @@
+import type { IncomingHttpHeaders } from 'node:http'
 import type { FastifyReply, FastifyRequest, RouteOptions } from 'fastify'
 import { BerthError } from '../domain/errors.ts'
 import type { Logger } from '../telemetry/logger.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
 import type { App } from './app.ts'
-import type { Access, Authenticator } from './auth/authenticator.ts'
+import type { Access, Authenticator, Caller } from './auth/authenticator.ts'
 import type { HostCheck } from './auth/host-check.ts'
 
 export interface GateOptions {
@@ -14,11 +15,16 @@ export interface GateOptions {
   readonly logger: Logger
 }
 
+export interface Gate {
+  /** Answers who sends a request, or throws why it may not come in. */
+  admit(headers: IncomingHttpHeaders, address: string, access: Access, whileDraining: boolean): Caller
+}
+
 /**
  * What every request passes before anything of it is read: may it come in at all, who sends it, is there still work to be
  * had; and what is counted when it is answered. Resolved per route when the route is made, so that a request looks nothing up.
  */
-export function guardRoutes(app: App, options: GateOptions): void {
+export function guardRoutes(app: App, options: GateOptions): Gate {
   let draining = false
   app.decorate('drain', () => {
     draining = true
@@ -26,17 +32,20 @@ export function guardRoutes(app: App, options: GateOptions): void {
   app.decorate('isDraining', () => draining)
   app.decorateRequest('caller')
 
-  const enter = (request: FastifyRequest, reply: FastifyReply, access: Access, whileDraining: boolean): void => {
-    reply.header('x-request-id', request.id)
-    if (access === 'open') {
-      request.caller = { id: `address:${request.ip}`, admin: false }
-    } else {
-      options.hostCheck?.check(request.headers)
-      request.caller = options.authenticator.authenticate(request.headers, request.ip, access)
+  const admit: Gate['admit'] = (headers, address, access, whileDraining) => {
+    let caller: Caller = { id: `address:${address}`, admin: false }
+    if (access !== 'open') {
+      options.hostCheck?.check(headers)
+      caller = options.authenticator.authenticate(headers, address, access)
     }
     if (draining && !whileDraining) {
       throw new BerthError('SHUTTING_DOWN', 'Berth is shutting down and takes no new work.')
     }
+    return caller
+  }
+  const enter = (request: FastifyRequest, reply: FastifyReply, access: Access, whileDraining: boolean): void => {
+    reply.header('x-request-id', request.id)
+    request.caller = admit(request.headers, request.ip, access, whileDraining)
   }
 
   app.addHook('onRoute', (route) => {
@@ -98,6 +107,7 @@ export function guardRoutes(app: App, options: GateOptions): void {
     }
     done()
   })
+  return { admit }
 }
 
 /** 499 where the client did not stay for the answer. */

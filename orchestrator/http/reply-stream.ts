@@ -1,4 +1,4 @@
-import type { ServerResponse } from 'node:http'
+import type { Reply } from '../../module-runner/plain-http/reply.ts'
 import type { BerthError } from '../domain/errors.ts'
 import type { InferenceTimings } from '../inference/types.ts'
 import type { Caller } from './auth/authenticator.ts'
@@ -9,6 +9,8 @@ export interface ReplyStreamOptions {
   readonly requestId: string
   readonly caller: Caller
   readonly sse: boolean
+  /** The client understands trailers. */
+  readonly trailers: boolean
   readonly onDrain: () => void
 }
 
@@ -17,9 +19,10 @@ export interface ReplyStreamOptions {
  * stops when a write answers false, until `onDrain`: a slow client grows nobody's memory.
  */
 export class ReplyStream {
-  readonly #raw: ServerResponse
+  readonly #raw: Reply
   readonly #requestId: string
   readonly #sse: boolean
+  readonly #trailers: boolean
   readonly #onDrain: () => void
   readonly #caller: Caller
   readonly #filter: ErrorFrameFilter | undefined
@@ -29,10 +32,11 @@ export class ReplyStream {
   /** A line has begun and is not complete: an error frame must not be written onto it, an SSE event needs its end. */
   #midLine = false
 
-  constructor(raw: ServerResponse, options: ReplyStreamOptions) {
+  constructor(raw: Reply, options: ReplyStreamOptions) {
     this.#raw = raw
     this.#requestId = options.requestId
     this.#sse = options.sse
+    this.#trailers = options.trailers
     this.#onDrain = options.onDrain
     this.#caller = options.caller
     this.#filter = options.caller.admin ? undefined : new ErrorFrameFilter()
@@ -54,7 +58,7 @@ export class ReplyStream {
       'x-accel-buffering': 'no',
     }
     if (timings) head['server-timing'] = serverTiming(timings)
-    else if (this.#raw.req.httpVersion !== '1.0') {
+    else if (this.#trailers) {
       this.#trailed = true
       head.trailer = 'Server-Timing'
     }

@@ -17,6 +17,7 @@ import { errorJson, payloadTooLarge, routeNotFound, sendError } from './errors.t
 import { guardRoutes } from './gate.ts'
 import { useJsonBodies } from './json-body.ts'
 import { refuseOtherMethods } from './method-not-allowed.ts'
+import { closeGraceMs, takePlainRoutes } from './plain-routes.ts'
 import { makeRequestId } from './request-id.ts'
 import { createRequestSignals } from './request-signal.ts'
 import type { RouteContext } from './routes/context.ts'
@@ -48,7 +49,6 @@ export type RoutePlugin = (app: App, context: RouteContext) => void | Promise<vo
 const headersTimeoutMs = 20_000
 /** For a request's headers and body, so that nobody holds a connection by sending slowly. Answers may take any time. */
 const requestTimeoutMs = 300_000
-const closeGraceMs = 2_000
 
 export function createServer(options: ServerOptions): App {
   const { config, services, telemetry } = options
@@ -92,12 +92,13 @@ export function createServer(options: ServerOptions): App {
   })
   app.setNotFoundHandler((request, reply) => sendError(reply, routeNotFound(request)))
 
-  guardRoutes(app, {
+  const gate = guardRoutes(app, {
     authenticator: options.auth,
     metrics: telemetry.metrics,
     logger: telemetry.logger,
     ...(config.auth === 'none' ? { hostCheck: createHostCheck(config.allowedHosts) } : {}),
   })
+  takePlainRoutes(app, { gate, metrics: telemetry.metrics, logger: telemetry.logger })
   const otherMethods = refuseOtherMethods(app)
   for (const schema of sharedSchemas) app.addSchema(schema)
   collectOpenApi(app, services.system.version)

@@ -1,5 +1,6 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import Type from 'typebox'
+import Type, { type Static } from 'typebox'
+import type { Reply } from '../../../module-runner/plain-http/reply.ts'
 import { BerthError, toBerthError } from '../../domain/errors.ts'
 import type { Json, JsonObject } from '../../domain/json.ts'
 import { type Priority, priorities } from '../../domain/priority.ts'
@@ -13,6 +14,7 @@ import { ReplyStream, serverTiming } from '../reply-stream.ts'
 import { requestId } from '../request-id.ts'
 import { errorAnswers } from '../schemas.ts'
 import type { ModelsService } from '../services.ts'
+import { createValidatorCompiler } from '../validation.ts'
 
 const Config = Type.Record(Type.String(), Type.Unknown(), { description: 'Passed to the module as UserConfig.' })
 const Parameters = Type.Record(Type.String(), Type.Unknown(), {
@@ -103,18 +105,32 @@ export function inferRoutes(app: App, { dispatcher, models }: InferOptions): voi
       },
     },
     (request, reply) => {
-      const { body } = request
       checkModel(models, request.caller, request.params.name)
-      answer(dispatcher, request, reply, {
-        model: request.params.name,
-        config: (body.config ?? {}) as JsonObject,
-        parameters: (body.parameters ?? {}) as JsonObject,
-        ...(body.conversation === undefined ? {} : { conversation: body.conversation as Json[] }),
-        stream: body.stream ?? true,
-        ...(body.priority === undefined ? {} : { priority: body.priority }),
-      })
+      answer(dispatcher, recipientOf(request, reply), asked(request.params.name, request.body))
     },
   )
+
+  const isValid = createValidatorCompiler()({ schema: InferBody, method: 'POST', url: '', httpPart: 'body' })
+  app.plainRoute({
+    url: '/api/models/:name/infer',
+    isValid: (body) => isValid(body) === true,
+    handle({ parameter, body, accept, reply, id, caller, refuse }) {
+      checkModel(models, caller, parameter)
+      answer(
+        dispatcher,
+        {
+          id,
+          caller,
+          sse: wantsEvents(accept),
+          trailers: true,
+          raw: reply,
+          takeOver() {},
+          refuse: (error, timings) => refuse(error, timed(timings)),
+        },
+        asked(parameter, body as Static<typeof InferBody>),
+      )
+    },
+  })
 
   app.post(
     '/api/modules/:id/rpc/infer',
@@ -132,7 +148,7 @@ export function inferRoutes(app: App, { dispatcher, models }: InferOptions): voi
     (request, reply) => {
       const { body } = request
       checkModel(models, request.caller, body.name, request.params.id)
-      answer(dispatcher, request, reply, {
+      answer(dispatcher, recipientOf(request, reply), {
         module: request.params.id,
         model: body.name,
         config: (body.userConfig ?? {}) as JsonObject,
@@ -161,17 +177,62 @@ interface Asked {
   readonly priority?: Priority
 }
 
-function answer(dispatcher: Dispatcher, request: FastifyRequest, reply: FastifyReply, asked: Asked): void {
-  const { stream, priority, ...rest } = asked
-  const { caller } = request
-  const id = requestId(request)
-  const raw = reply.raw
+function asked(model: string, body: Static<typeof InferBody>): Asked {
+  return {
+    model,
+    config: (body.config ?? {}) as JsonObject,
+    parameters: (body.parameters ?? {}) as JsonObject,
+    ...(body.conversation === undefined ? {} : { conversation: body.conversation as Json[] }),
+    stream: body.stream ?? true,
+    ...(body.priority === undefined ? {} : { priority: body.priority }),
+  }
+}
+
+/** Where an answer goes, whichever way its request has come. */
+interface Recipient {
+  /** Of the request. */
+  readonly id: string
+  readonly caller: Caller
+  readonly sse: boolean
+  /** The client understands trailers. */
+  readonly trailers: boolean
+  readonly raw: Reply
+  /** From now on `raw` is written to. */
+  takeOver(): void
+  /** Answers with an error instead. */
+  refuse(error: BerthError, timings: InferenceTimings | undefined): void
+}
+
+function recipientOf(request: FastifyRequest, reply: FastifyReply): Recipient {
+  return {
+    id: requestId(request),
+    caller: request.caller,
+    sse: wantsEvents(request.headers.accept ?? ''),
+    trailers: request.raw.httpVersion !== '1.0',
+    raw: reply.raw,
+    takeOver: () => void reply.hijack(),
+    refuse(error, timings) {
+      if (reply.raw.destroyed) return
+      if (reply.raw.headersSent) reply.raw.destroy()
+      else sendError(reply.headers(timed(timings)), error)
+    },
+  }
+}
+
+function timed(timings: InferenceTimings | undefined): Record<string, string> {
+  return timings === undefined ? {} : { 'server-timing': serverTiming(timings) }
+}
+
+function wantsEvents(accept: string): boolean {
+  return accept.includes('text/event-stream')
+}
+
+function answer(dispatcher: Dispatcher, to: Recipient, { stream, priority, ...rest }: Asked): void {
+  const { id, caller, raw } = to
   // Gone while its body was read: there is no `close` to come any more.
   if (raw.destroyed) return
   let inference: Inference | undefined
-  const sink = stream
-    ? streamSink(request, reply, () => inference?.resume())
-    : wholeSink(request, reply, () => inference?.cancel())
+  const sink = stream ? streamSink(to, () => inference?.resume()) : wholeSink(to, () => inference?.cancel())
   // `close` without the answer's last byte: the client has gone, at whatever stage.
   raw.on('close', () => {
     if (!raw.writableFinished) inference?.cancel()
@@ -187,15 +248,11 @@ function keyInfo({ key }: Caller): JsonObject {
   return key ? { Key: key.name, Groups: [...key.scopes] } : { Key: 'nokey', Groups: [] }
 }
 
-function streamSink(request: FastifyRequest, reply: FastifyReply, resume: () => void): InferenceSink {
-  const out = new ReplyStream(reply.raw, {
-    requestId: requestId(request),
-    caller: request.caller,
-    sse: (request.headers.accept ?? '').includes('text/event-stream'),
-    onDrain: resume,
-  })
+function streamSink(to: Recipient, resume: () => void): InferenceSink {
+  const { id, caller, sse, trailers } = to
+  const out = new ReplyStream(to.raw, { requestId: id, caller, sse, trailers, onDrain: resume })
   const begin = (timings: InferenceTimings | undefined) => {
-    if (!out.started) reply.hijack()
+    if (!out.started) to.takeOver()
     out.begin(timings)
   }
   return {
@@ -206,7 +263,7 @@ function streamSink(request: FastifyRequest, reply: FastifyReply, resume: () => 
     begin,
     data: (bytes) => out.data(bytes),
     end: () => out.end(),
-    fail: (error, timings) => (out.started ? out.fail(error, timings) : refuse(reply, error, timings)),
+    fail: (error, timings) => (out.started ? out.fail(error, timings) : to.refuse(error, timings)),
   }
 }
 
@@ -214,7 +271,7 @@ function streamSink(request: FastifyRequest, reply: FastifyReply, resume: () => 
 const longestWholeBytes = 256 * 1024 * 1024
 
 /** Collects the stream and answers once. */
-function wholeSink(request: FastifyRequest, reply: FastifyReply, cancel: () => void): InferenceSink {
+function wholeSink(to: Recipient, cancel: () => void): InferenceSink {
   const parts: Buffer[] = []
   let bytesSoFar = 0
   let timings: InferenceTimings | undefined
@@ -228,7 +285,7 @@ function wholeSink(request: FastifyRequest, reply: FastifyReply, cancel: () => v
       bytesSoFar += bytes.length
       if (bytesSoFar > longestWholeBytes) {
         cancel()
-        refuse(reply, tooLongForOne(), timings)
+        to.refuse(tooLongForOne(), timings)
       }
       return true
     },
@@ -237,30 +294,24 @@ function wholeSink(request: FastifyRequest, reply: FastifyReply, cancel: () => v
       try {
         whole = aggregate(Buffer.concat(parts).toString('utf8').split('\n'))
       } catch (error) {
-        return refuse(reply, toBerthError(error), timings)
+        return to.refuse(toBerthError(error), timings)
       }
-      if ('error' in whole) return refuse(reply, whole.error, timings)
-      const head = {
-        'x-request-id': requestId(request),
-        ...(timings ? { 'server-timing': serverTiming(timings) } : {}),
-      }
-      reply.headers(head).type('application/json; charset=utf-8').send(JSON.stringify(whole))
+      if ('error' in whole) return to.refuse(whole.error, timings)
+      const text = JSON.stringify(whole)
+      to.takeOver()
+      to.raw.writeHead(200, {
+        'content-type': 'application/json; charset=utf-8',
+        'content-length': Buffer.byteLength(text),
+        'x-request-id': to.id,
+        ...timed(timings),
+      })
+      to.raw.end(text)
     },
-    fail: (error, told) => refuse(reply, error, told),
+    fail: (error, told) => to.refuse(error, told),
   }
 }
 
 function tooLongForOne(): BerthError {
   const message = `The answer is longer than ${longestWholeBytes} bytes, too long for one piece.`
   return new BerthError('INFERENCE_FAILED', message, { field: 'stream', remedy: 'Leave out `"stream": false`.' })
-}
-
-function refuse(reply: FastifyReply, error: BerthError, timings: InferenceTimings | undefined): void {
-  if (reply.raw.destroyed) return
-  if (reply.raw.headersSent) {
-    reply.raw.destroy()
-    return
-  }
-  if (timings) reply.header('server-timing', serverTiming(timings))
-  sendError(reply, error)
 }

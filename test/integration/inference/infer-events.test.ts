@@ -16,7 +16,13 @@ function written(sse: boolean) {
     end() {},
     write: (bytes: Buffer) => parts.push(Buffer.from(bytes)) > 0,
   }
-  const stream = new ReplyStream(raw as unknown as ServerResponse, { requestId: 'r', caller, sse, onDrain() {} })
+  const stream = new ReplyStream(raw as unknown as ServerResponse, {
+    requestId: 'r',
+    caller,
+    sse,
+    trailers: true,
+    onDrain() {},
+  })
   return { stream, text: () => Buffer.concat(parts).toString('utf8') }
 }
 

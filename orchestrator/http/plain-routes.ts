@@ -1,0 +1,107 @@
+import type { Socket } from 'node:net'
+import { takePlainRequests } from '../../module-runner/plain-http/connections.ts'
+import type { PlainReply } from '../../module-runner/plain-http/plain-reply.ts'
+import type { PlainRequest } from '../../module-runner/plain-http/request.ts'
+import type { BerthError } from '../domain/errors.ts'
+import type { Logger } from '../telemetry/logger.ts'
+import type { HttpMeter, Metrics } from '../telemetry/metrics.ts'
+import type { App } from './app.ts'
+import type { Caller } from './auth/authenticator.ts'
+import { errorHeaders, errorJson, logError, toHttpError } from './errors.ts'
+import type { Gate } from './gate.ts'
+import { parseJsonBody } from './json-body.ts'
+import { makeRequestId } from './request-id.ts'
+
+/**
+ * The short way of inferences, past fastify and Node's HTTP server, which take two thirds of what a request costs here. It
+ * refuses nothing: a request that is odd in any way, not let in or not valid has not been touched when fastify gets it, so
+ * that each refusal is written in one place.
+ */
+export interface PlainRoute {
+  /** `/api/models/:name/infer`: one parameter. The same route is known to fastify. */
+  readonly url: string
+  /** Checks a body against the route's schema. */
+  readonly isValid: (body: unknown) => boolean
+  /** What it throws, before anything is written, is the answer. */
+  readonly handle: (call: PlainCall) => void
+}
+
+export interface PlainCall {
+  readonly id: string
+  readonly caller: Caller
+  readonly parameter: string
+  readonly body: unknown
+  readonly accept: string
+  readonly reply: PlainReply
+  /** Answers with an error; nothing may have been written. */
+  refuse(error: BerthError, headers?: Readonly<Record<string, string>>): void
+}
+
+export interface PlainRoutesOptions {
+  readonly gate: Gate
+  readonly metrics: Metrics
+  readonly logger: Logger
+}
+
+const json = /^application\/json(?:; ?charset=utf-8)?$/i
+
+/** Call before any route is registered. */
+export function takePlainRoutes(app: App, { gate, metrics, logger }: PlainRoutesOptions): void {
+  const routes: (PlainRoute & { readonly before: string; readonly after: string; readonly meter: HttpMeter })[] = []
+  app.decorate('plainRoute', (route: PlainRoute) => {
+    const [before = '', after = ''] = route.url.split(/:\w+/)
+    routes.push({ ...route, before, after, meter: metrics.http(route.url, 'POST') })
+  })
+  const verbose = logger.isLevelEnabled('debug')
+
+  function take({ path, headers, body }: PlainRequest, reply: PlainReply, socket: Socket): boolean {
+    const began = performance.now()
+    const route = routes.find(({ before, after }) => path.startsWith(before) && path.endsWith(after))
+    if (route === undefined || !json.test(headers['content-type'] ?? '')) return false
+    const parameter = path.slice(route.before.length, -route.after.length)
+    if (parameter === '' || parameter.includes('/')) return false
+    const id = makeRequestId(headers['x-request-id'])
+    let caller: Caller
+    let value: unknown
+    try {
+      caller = gate.admit(headers, socket.remoteAddress ?? '', 'infer', false)
+      value = parseJsonBody(body)
+    } catch {
+      return false
+    }
+    if (!route.isValid(value)) return false
+    const about = { id, method: 'POST', url: path }
+    const refuse: PlainCall['refuse'] = (error, more) => {
+      logError(logger, about, error)
+      if (reply.destroyed) return
+      const type = { 'content-type': 'application/json; charset=utf-8' }
+      reply.writeHead(error.status, { 'x-request-id': id, ...more, ...errorHeaders(error), ...type })
+      reply.end(errorJson(error, caller, id))
+    }
+    reply.on('close', () => {
+      const ms = performance.now() - began
+      const status = reply.writableEnded ? reply.statusCode : 499
+      route.meter.answered(status, ms)
+      if (!verbose) return
+      const { id: requestId, ...rest } = about
+      logger.debug({ requestId, ...rest, status, ms: Math.round(ms) }, 'answered')
+    })
+    try {
+      route.handle({ id, caller, parameter, body: value, accept: headers.accept ?? '', reply, refuse })
+    } catch (error) {
+      refuse(toHttpError(error))
+    }
+    return true
+  }
+
+  const plain = takePlainRequests(app.server, take)
+  let force: NodeJS.Timeout | undefined
+  app.addHook('preClose', async () => {
+    plain.end()
+    force = setTimeout(() => plain.destroy(), closeGraceMs)
+  })
+  app.addHook('onClose', async () => clearTimeout(force))
+}
+
+/** As long as fastify's own connections have (server.ts). */
+export const closeGraceMs = 2_000
