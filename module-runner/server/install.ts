@@ -41,9 +41,11 @@ async function main(): Promise<void> {
 async function install(order: InstallOrder, programs: Programs, log: LogSink): Promise<void> {
   await emptyFolder(order.folder)
   const uv = findUv(process.env)
-  const copy = !(await canLink(order.cache, order.folder))
-  const env = installerVariables(process.env, { order, uv, copy })
-  const python = await findPython(programs, order.python, env)
+  const [links, python] = await Promise.all([
+    canLink(order.cache, order.folder),
+    findPython(programs, order.python, process.env),
+  ])
+  const env = installerVariables(process.env, { order, uv, copy: !links })
   log.write('info', 'installer', `Python ${python.version}, with ${uv === undefined ? 'pip' : 'uv'}`)
   const installer = await installEnvironment({ order, python, uv, env, programs, log })
   const marker: EnvironmentMarker = {
@@ -52,7 +54,7 @@ async function install(order: InstallOrder, programs: Programs, log: LogSink): P
     installer,
     python: interpreter,
     createdAt: new Date().toISOString(),
-    bytes: await sizeOf(order.folder),
+    bytes: sizeOf(order.folder),
   }
   await writeMarker(order.folder, marker)
 }

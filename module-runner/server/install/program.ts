@@ -10,6 +10,8 @@ export interface Outcome {
   readonly lines: readonly string[]
 }
 
+export type Variables = Readonly<Record<string, string | undefined>>
+
 export interface ProgramOptions {
   readonly cwd: string
   readonly env: Readonly<Record<string, string>>
@@ -20,7 +22,7 @@ export interface Programs {
   /** Never rejects: a program that can't be started is one that failed. */
   run(command: readonly string[], options: ProgramOptions): Promise<Outcome>
   /** Its standard output; undefined when it failed. Prints nothing. */
-  ask(command: readonly string[], env: Readonly<Record<string, string>>): Promise<string | undefined>
+  ask(command: readonly string[], env: Variables): Promise<string | undefined>
   /** Ends what runs. */
   kill(): void
 }

@@ -1,6 +1,7 @@
 import type Docker from 'dockerode'
 import {
   type InstallOrder,
+  installerNodeFlags,
   installVariable,
   runnerNodeFlags,
   runnerVariables,
@@ -155,7 +156,7 @@ export function installerOptions(spec: WorkloadSpec, parts: InstallerParts, host
       [installVariable]: boundedJson(order, spec.module),
     }),
     Entrypoint: [inside.node],
-    Cmd: [...runnerNodeFlags, inside.install],
+    Cmd: [...installerNodeFlags, inside.install],
     WorkingDir: '/',
     Healthcheck: { Test: ['NONE'] } as Docker.HealthConfig,
     StopTimeout: 1,

@@ -2,6 +2,7 @@ import { join } from 'node:path'
 import {
   type EnvironmentMarker,
   type InstallOrder,
+  installerNodeFlags,
   installVariable,
   type RunnerConfiguration,
   runnerNodeFlags,
@@ -110,7 +111,7 @@ export function installerLaunch(host: Host, launch: InstallerLaunch): Launch {
   const variables = installerVariables(host.env)
   return {
     program: process.execPath,
-    args: [...runnerNodeFlags, join(host.repositoryRoot, 'module-runner/server/install.ts')],
+    args: [...installerNodeFlags, join(host.repositoryRoot, 'module-runner/server/install.ts')],
     cwd: order.module,
     lifeLine: 'guard',
     marks,

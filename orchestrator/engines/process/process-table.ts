@@ -1,5 +1,6 @@
-import { readdir, readFile } from 'node:fs/promises'
-import { setTimeout as delay } from 'node:timers/promises'
+import { readFileSync } from 'node:fs'
+import { readdir } from 'node:fs/promises'
+import { setTimeout as delay, setImmediate as nextTurn } from 'node:timers/promises'
 
 /**
  * Finds the processes of a workload, whatever forked them, and ends them. On Linux they are told by the variables that
@@ -26,8 +27,9 @@ export async function findFamily(family: Family): Promise<readonly number[]> {
   // Our leader is dead by the time its family is looked for: a living one of that number is somebody else's.
   const session = leader === undefined || entries.some((entry) => entry.pid === leader) ? undefined : leader
   const marked = new Set<number>()
-  for (const entry of entries) {
-    if (entry.session === session || (await hasVariables(entry.pid, wanted))) marked.add(entry.pid)
+  for (const [index, entry] of entries.entries()) {
+    if (index % readAtOnce === 0) await nextTurn()
+    if (entry.session === session || hasVariables(entry.pid, wanted)) marked.add(entry.pid)
   }
   const sessions = new Set(
     entries.filter(({ pid, session: own }) => marked.has(pid) && pid === own).map(({ pid }) => pid),
@@ -64,29 +66,45 @@ function killGroup(leader: number | undefined): number {
   return leader !== undefined && signalProcess(-leader, 'SIGKILL') ? 1 : 0
 }
 
+/**
+ * Files of /proc are made while they are read: waiting for each would take ten times as long as reading it. Between so many
+ * of them, others get their turn.
+ */
+const readAtOnce = 64
+
 async function readTable(): Promise<readonly ProcessEntry[]> {
   const names = await readdir('/proc')
   const entries: ProcessEntry[] = []
-  for (const name of names) {
+  for (const [index, name] of names.entries()) {
+    if (index % readAtOnce === 0) await nextTurn()
     if (!/^\d+$/.test(name) || Number(name) === process.pid) continue
-    const entry = await readEntry(Number(name))
+    const entry = readEntry(Number(name))
     if (entry !== undefined) entries.push(entry)
   }
   return entries
 }
 
 /** proc(5): `pid (command) state ppid pgrp session ...`; the command may hold spaces and brackets. */
-async function readEntry(pid: number): Promise<ProcessEntry | undefined> {
-  const stat = await readFile(`/proc/${pid}/stat`, 'latin1').catch(() => '')
+function readEntry(pid: number): ProcessEntry | undefined {
+  const stat = readOf(pid, 'stat')
   const [state, , group, session] = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
   if (state === undefined || state === 'Z' || state === 'X' || session === undefined) return undefined
   return { pid, group: Number(group), session: Number(session) }
 }
 
-async function hasVariables(pid: number, wanted: readonly string[]): Promise<boolean> {
+function hasVariables(pid: number, wanted: readonly string[]): boolean {
   if (wanted.length === 0) return false
-  const environ = await readFile(`/proc/${pid}/environ`, 'utf8').catch(() => '')
+  const environ = readOf(pid, 'environ')
   if (environ === '') return false
   const variables = new Set(environ.split('\0'))
   return wanted.every((variable) => variables.has(variable))
+}
+
+/** Empty when the process is gone, or not ours to look into. */
+function readOf(pid: number, file: 'stat' | 'environ'): string {
+  try {
+    return readFileSync(`/proc/${pid}/${file}`, 'utf8')
+  } catch {
+    return ''
+  }
 }

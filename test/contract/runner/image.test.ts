@@ -2,7 +2,12 @@ import { execFile } from 'node:child_process'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
-import { compileCacheFolder, type HealthAnswer, runnerNodeFlags } from '../../../module-runner/protocol.ts'
+import {
+  compileCacheFolder,
+  type HealthAnswer,
+  installerNodeFlags,
+  runnerNodeFlags,
+} from '../../../module-runner/protocol.ts'
 import { dockerAvailable } from '../../support/docker.ts'
 import { docker, removeInstances, testInstance } from '../../support/docker-cleanup.ts'
 import { framesOf, inference, modules, patience } from './support.ts'
@@ -113,7 +118,7 @@ describe.skipIf(!dockerAvailable)('the runner image', () => {
         '--entrypoint',
         '/berth/runner/bin/node',
         base,
-        ...runnerNodeFlags,
+        ...installerNodeFlags,
         `${server}/install.ts`,
       ).then(
         (text) => text,

@@ -3,7 +3,7 @@ import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, 
 import { homedir } from 'node:os'
 import { delimiter, join } from 'node:path'
 import { beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest'
-import { type EnvironmentMarker, type InstallOrder, runnerNodeFlags } from '../../../module-runner/protocol.ts'
+import { type EnvironmentMarker, type InstallOrder, installerNodeFlags } from '../../../module-runner/protocol.ts'
 import { findPython } from '../../../orchestrator/engines/process/python.ts'
 import { findUv } from '../../../orchestrator/engines/process/uv.ts'
 import { isAlive } from '../../support/processes.ts'
@@ -41,7 +41,7 @@ function prepare(files: Record<string, string>, more: Partial<InstallOrder> = {}
 }
 
 function install({ env, order }: Installation) {
-  const { status, stdout, stderr } = spawnSync(process.execPath, [...runnerNodeFlags, program], {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [...installerNodeFlags, program], {
     env,
     encoding: 'utf8',
   })
@@ -280,7 +280,7 @@ describe('an environment', () => {
       },
       { file: 'requirements.py' },
     )
-    const child = spawn(process.execPath, [...runnerNodeFlags, program], { env: installation.env, detached: true })
+    const child = spawn(process.execPath, [...installerNodeFlags, program], { env: installation.env, detached: true })
     onTestFinished(() => void child.kill('SIGKILL'))
     let text = ''
     child.stdout.on('data', (part) => {
@@ -304,7 +304,7 @@ describe('an environment', () => {
       },
       { file: 'requirements.py' },
     )
-    const child = spawn(process.execPath, [...runnerNodeFlags, program], { env: installation.env })
+    const child = spawn(process.execPath, [...installerNodeFlags, program], { env: installation.env })
     onTestFinished(() => void child.kill('SIGKILL'))
     let text = ''
     child.stdout.on('data', (part) => {
