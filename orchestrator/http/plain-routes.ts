@@ -41,12 +41,14 @@ export interface PlainRoutesOptions {
   readonly gate: Gate
   readonly metrics: Metrics
   readonly logger: Logger
+  readonly bodyLimitBytes: number
 }
 
 const json = /^application\/json(?:; ?charset=utf-8)?$/i
 
 /** Call before any route is registered. */
-export function takePlainRoutes(app: App, { gate, metrics, logger }: PlainRoutesOptions): void {
+export function takePlainRoutes(app: App, options: PlainRoutesOptions): void {
+  const { gate, metrics, logger, bodyLimitBytes } = options
   const routes: (PlainRoute & { readonly before: string; readonly after: string; readonly meter: HttpMeter })[] = []
   app.decorate('plainRoute', (route: PlainRoute) => {
     const [before = '', after = ''] = route.url.split(/:\w+/)
@@ -57,7 +59,7 @@ export function takePlainRoutes(app: App, { gate, metrics, logger }: PlainRoutes
   function take({ path, headers, body }: PlainRequest, reply: PlainReply, socket: Socket): boolean {
     const began = performance.now()
     const route = routes.find(({ before, after }) => path.startsWith(before) && path.endsWith(after))
-    if (route === undefined || !json.test(headers['content-type'] ?? '')) return false
+    if (route === undefined || body.length > bodyLimitBytes || !json.test(headers['content-type'] ?? '')) return false
     const parameter = path.slice(route.before.length, -route.after.length)
     if (parameter === '' || parameter.includes('/')) return false
     const id = makeRequestId(headers['x-request-id'])

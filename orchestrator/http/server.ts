@@ -98,7 +98,12 @@ export function createServer(options: ServerOptions): App {
     logger: telemetry.logger,
     ...(config.auth === 'none' ? { hostCheck: createHostCheck(config.allowedHosts) } : {}),
   })
-  takePlainRoutes(app, { gate, metrics: telemetry.metrics, logger: telemetry.logger })
+  takePlainRoutes(app, {
+    gate,
+    metrics: telemetry.metrics,
+    logger: telemetry.logger,
+    bodyLimitBytes: config.bodyLimitBytes,
+  })
   const otherMethods = refuseOtherMethods(app)
   for (const schema of sharedSchemas) app.addSchema(schema)
   collectOpenApi(app, services.system.version)

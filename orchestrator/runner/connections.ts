@@ -7,8 +7,8 @@ import type { RunnerEndpoint } from './endpoint.ts'
  * inference needs, because a general one costs as much again as all else the orchestrator does for it (docs/architecture.md).
  */
 export interface Exchange {
-  /** Bytes of the answer's body. False: no more until `resume`. */
-  onBody(status: number, bytes: Buffer): boolean
+  /** Bytes of the answer's body; `last`: no more will come. False: no more until `resume`. */
+  onBody(status: number, bytes: Buffer, last: boolean): boolean
   /** The answer is complete. */
   onComplete(status: number): void
   /** The connection could not be made, or it broke; `status` 0: before anything had come back. */
@@ -167,7 +167,7 @@ export class Connection {
       this.break(error instanceof Error ? error : new Error(String(error)))
       return false
     }
-    const more = body === undefined || this.#exchange.onBody(this.#reader.status, body)
+    const more = body === undefined || this.#exchange.onBody(this.#reader.status, body, this.#reader.over)
     if (!this.#reader.over) return more
     this.#complete()
     return true

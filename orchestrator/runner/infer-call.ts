@@ -72,14 +72,14 @@ class InferReader implements Exchange, InferCall {
     this.#connection?.resume()
   }
 
-  onBody(status: number, bytes: Buffer): boolean {
+  onBody(status: number, bytes: Buffer, last: boolean): boolean {
     if (status !== 200) {
       if (this.#errorBytes < longestErrorBytes) this.#errorBody.push(bytes)
       this.#errorBytes += bytes.length
       return true
     }
     if (this.#lastLine.begun) this.#timer?.refresh()
-    else this.#startTimer(this.#limits.betweenChunksMs)
+    else if (!last) this.#startTimer(this.#limits.betweenChunksMs)
     this.#lastLine.push(bytes)
     if (this.#handlers.onData(bytes)) return true
     clearTimeout(this.#timer)
