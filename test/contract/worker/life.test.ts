@@ -34,6 +34,13 @@ describe('life of a worker', () => {
     expect(await worker.quit()).toEqual({ code: 0, signal: null })
   })
 
+  it('lets its runner go on, where both want the processor', async () => {
+    const worker = await start({ module: 'yields' })
+    const stat = readFileSync(`/proc/${worker.process.pid}/stat`, 'utf8')
+    // Field 41 of proc(5): the scheduling policy; 3 is SCHED_BATCH.
+    expect(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[38]).toBe('3')
+  })
+
   it('offloads and ends when the control connection ends', async () => {
     const worker = await start({ module: 'yields' })
     await worker.load('{"m":{}}')
