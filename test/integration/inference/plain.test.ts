@@ -65,7 +65,7 @@ function isWhole(text: string): boolean {
   if (end === -1) return false
   const length = /\r\ncontent-length: (\d+)/i.exec(text.slice(0, end))?.[1]
   const body = text.slice(end + 4)
-  return length === undefined ? body.endsWith('0\r\n\r\n') : Buffer.byteLength(body) >= Number(length)
+  return length === undefined ? /0\r\n(?:[^\r]+\r\n)*\r\n$/.test(body) : Buffer.byteLength(body) >= Number(length)
 }
 
 /** Framing, order and case of headers, date and durations may differ. */
@@ -77,6 +77,7 @@ function comparable(text: string) {
   )
   const { 'transfer-encoding': chunked, 'content-length': _length, date, 'server-timing': timing, ...rest } = headers
   let body = text.slice(end + 4)
+  const trailer = /\r\n0\r\nServer-Timing: [^\r]+\r\n\r\n$/.test(body)
   if (chunked !== undefined) {
     let whole = ''
     for (let size = /^([\da-f]+)\r\n/.exec(body); size?.[1] && size[1] !== '0'; size = /^([\da-f]+)\r\n/.exec(body)) {
@@ -88,7 +89,7 @@ function comparable(text: string) {
     }
     body = whole
   }
-  return { status, headers: rest, dated: date !== undefined, timed: timing !== undefined, body }
+  return { status, headers: rest, dated: date !== undefined, timed: timing !== undefined, trailer, body }
 }
 
 const long = 'x'.repeat(70_000)
@@ -122,6 +123,24 @@ describe('plain requests and others get the same answer:', () => {
     expect(plain.status).toContain(` ${status} `)
     expect(plain).toEqual(other)
     expect(route.calls.map(({ body }) => body)).toEqual(route.calls.map(() => route.calls[0]?.body))
+  })
+
+  it('a stream that waits first, whose times come in a trailer', async () => {
+    const { port, route } = await server()
+    route.free = false
+    async function answer(way: Way, number: number) {
+      const asked = await ask(port, {}, way)
+      await eventually(() => expect(route.waiting).toHaveLength(number))
+      route.waiting[number - 1]?.onPosition?.(1)
+      route.waiting[number - 1]?.grant()
+      await eventually(() => expect(route.calls).toHaveLength(number))
+      route.calls[number - 1]?.send(doneLine)
+      route.calls[number - 1]?.end()
+      return asked.whole()
+    }
+    const plain = await answer('plain', 1)
+    expect(plain).toMatchObject({ body: `{"queued":{"position":1}}\n${doneLine}`, trailer: true })
+    expect(plain).toEqual(await answer('fastify', 2))
   })
 
   it('a failure before the first byte', async () => {
