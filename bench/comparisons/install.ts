@@ -3,32 +3,42 @@ import { appendFile, glob, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { type Berth, startBerth } from '../berth.ts'
+import { type Berth, benchModule, startBerth } from '../berth.ts'
 import { type BenchOptions, type Comparison, Missing, type Row } from '../comparison.ts'
 import { findProgram, until } from '../programs.ts'
 import { inTurns, median } from '../statistics.ts'
 
-/** The environment of an example module, installed by Berth and by hand, both from a warm download cache. */
+/**
+ * The environments of an example module and of all example modules together, installed by Berth and by hand, both from a warm
+ * download cache. What Berth adds does not grow with the packages, so a small environment shows it and a common one weighs it.
+ */
 const run = promisify(execFile)
-const module = 'file-type'
-const exampleFolder = join(import.meta.dirname, '..', '..', 'modules', module)
+const example = 'file-type'
+const folders: Readonly<Record<string, string>> = {
+  [example]: join(import.meta.dirname, '..', '..', 'modules', example),
+  packages: benchModule('packages'),
+}
 
 export const install: Comparison = {
   name: 'install',
   about: "an environment's install against uv by hand; a second start without network",
   async run(options) {
-    const berth = await startBerth({ engine: 'process', models: { [module]: { module } } })
+    const berth = await startBerth({ engine: 'process', models: { [example]: { module: example } } })
     const folder = await mkdtemp(join(tmpdir(), 'berth-bench-install-'))
     try {
-      options.say('install: filling the download caches')
-      await berth.addModule(module, exampleFolder)
-      await untilInstalled(berth, 1).catch((error: unknown) => {
-        throw new Missing(`the first install did not work; is the package index within reach? ${error}`)
-      })
-      const uv = await findUv(berth)
-      const requirements = join(berth.modulesFolder, module, 'requirements.txt')
-      await byHand(uv, folder, requirements)
-      return [await compare(berth, () => byHand(uv, folder, requirements), options), await withoutNetwork(berth)]
+      const rows: Row[] = []
+      for (const [module, from] of Object.entries(folders)) {
+        options.say(`install: filling the download caches (${module})`)
+        await berth.addModule(module, from)
+        await untilInstalled(berth, module, 1).catch((error: unknown) => {
+          throw new Missing(`the first install did not work; is the package index within reach? ${error}`)
+        })
+        const uv = await findUv(berth)
+        const hand = () => byHand(uv, folder, join(berth.modulesFolder, module, 'requirements.txt'))
+        await hand()
+        rows.push(await compare(berth, module, hand, options))
+      }
+      return [...rows, await withoutNetwork(berth)]
     } finally {
       await berth.close()
       await rm(folder, { recursive: true, force: true })
@@ -36,8 +46,13 @@ export const install: Comparison = {
   },
 }
 
-async function compare(berth: Berth, hand: () => Promise<number>, { rounds }: BenchOptions): Promise<Row> {
-  const times = await inTurns({ berth: () => byBerth(berth), hand }, rounds)
+async function compare(
+  berth: Berth,
+  module: string,
+  hand: () => Promise<number>,
+  { rounds }: BenchOptions,
+): Promise<Row> {
+  const times = await inTurns({ berth: () => byBerth(berth, module), hand }, rounds)
   return {
     what: `environment install (${module}), warm cache`,
     unit: 's',
@@ -49,13 +64,13 @@ async function compare(berth: Berth, hand: () => Promise<number>, { rounds }: Be
 }
 
 /** As Berth itself measures it: from a changed file of requirements to its environment being there. */
-async function byBerth(berth: Berth): Promise<number> {
-  const before = await installs(berth)
+async function byBerth(berth: Berth, module: string): Promise<number> {
+  const before = await installs(berth, module)
   // A requirement that never applies: the same packages, under another key.
   const line = `\nnothing-${before.count} ; python_version < "3"\n`
   await appendFile(join(berth.modulesFolder, module, 'requirements.txt'), line)
-  await untilInstalled(berth, before.count + 1)
-  return (await installs(berth)).seconds - before.seconds
+  await untilInstalled(berth, module, before.count + 1)
+  return (await installs(berth, module)).seconds - before.seconds
 }
 
 /** With the interpreter named, as Berth does: a version manager's stand-in on the path would cost the peer a tenth. */
@@ -87,7 +102,7 @@ async function withoutNetwork(berth: Berth): Promise<Row> {
   await berth.restart({ ...Object.fromEntries(proxies), NO_PROXY: '127.0.0.1', no_proxy: '127.0.0.1' })
   const text = 'SGVsbG8sIHdvcmxkIQo='
   const content = [{ type: 'file', file: text, name: 'hello' }]
-  const answer = await berth.post(`/api/models/${module}/infer`, { conversation: [{ role: 'user', content }] })
+  const answer = await berth.post(`/api/models/${example}/infer`, { conversation: [{ role: 'user', content }] })
   if (!answer.includes('"done":true')) throw new Error(`without network: ${answer}`)
   const now = await environments(berth)
   return {
@@ -106,15 +121,15 @@ async function environments(berth: Berth): Promise<readonly string[]> {
   return all.map(({ key, createdAt }) => `${key} ${createdAt}`)
 }
 
-async function untilInstalled(berth: Berth, count: number): Promise<void> {
+async function untilInstalled(berth: Berth, module: string, count: number): Promise<void> {
   await until('the environment is installed', async () => {
-    const now = await installs(berth)
-    if (now.failed > 0) throw new Error(`the install failed; see ${await readLog(berth)}`)
+    const now = await installs(berth, module)
+    if (now.failed > 0) throw new Error(`the install failed; see ${await readLog(berth, module)}`)
     return now.count >= count
   })
 }
 
-async function readLog(berth: Berth): Promise<string> {
+async function readLog(berth: Berth, module: string): Promise<string> {
   return (await berth.get(`/api/modules/${module}/logs?tail=20`)).slice(-2_000)
 }
 
@@ -124,7 +139,7 @@ interface Installs {
   readonly seconds: number
 }
 
-async function installs(berth: Berth): Promise<Installs> {
+async function installs(berth: Berth, module: string): Promise<Installs> {
   const text = await berth.get('/metrics')
   const value = (name: string, outcome = '') =>
     text
