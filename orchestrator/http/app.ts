@@ -2,7 +2,7 @@ import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
 import type { Access, Caller } from './auth/authenticator.ts'
-import type { PlainRoute } from './plain-routes.ts'
+import type { PlainRoute } from './plain-route.ts'
 
 /** The fastify app that routes are written against: TypeBox schemas type the handlers. */
 export type App = FastifyInstance<Server, IncomingMessage, ServerResponse, FastifyBaseLogger, TypeBoxTypeProvider>
