@@ -8,7 +8,9 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { type Comparison, isMet, Missing, type Row } from './comparison.ts'
 import { chunks } from './comparisons/chunks.ts'
+import { decisions } from './comparisons/decisions.ts'
 import { firstAnswer } from './comparisons/first-answer.ts'
+import { footprint } from './comparisons/footprint.ts'
 import { hop } from './comparisons/hop.ts'
 import { install } from './comparisons/install.ts'
 import { memory } from './comparisons/memory.ts'
@@ -16,7 +18,17 @@ import { requests } from './comparisons/requests.ts'
 import { slowReader } from './comparisons/slow-reader.ts'
 import { renderTable } from './table.ts'
 
-const comparisons: readonly Comparison[] = [requests, chunks, hop, firstAnswer, install, memory, slowReader]
+const comparisons: readonly Comparison[] = [
+  requests,
+  chunks,
+  hop,
+  firstAnswer,
+  install,
+  memory,
+  slowReader,
+  footprint,
+  decisions,
+]
 
 async function main(): Promise<void> {
   const { values, positionals } = parseArgs({

@@ -85,6 +85,7 @@ export class Supervisor {
   apply(desired: DesiredState): void {
     this.#desired = desired
     const seen = new Set<string>()
+    const own = Map.groupBy(desired.models.values(), ({ module }) => module)
     for (const module of desired.modules) {
       seen.add(module.id)
       const record = this.#modules.get(module.id) ?? {
@@ -95,16 +96,16 @@ export class Supervisor {
       }
       this.#modules.set(module.id, record)
       record.desired = module
-      if (module.manifest) this.#define(record, scaled(module.manifest, desired.scales.get(module.id)), desired)
+      if (module.manifest) this.#define(record, scaled(module.manifest, desired.scales.get(module.id)), own)
     }
     for (const record of [...this.#modules.values()]) if (!seen.has(record.id)) this.#remove(record)
   }
 
-  #define(record: ModuleRecord, manifest: ModuleManifest, desired: DesiredState): void {
-    const models = new Map([...desired.models].filter(([, model]) => model.module === record.id))
+  #define(record: ModuleRecord, manifest: ModuleManifest, own: ReadonlyMap<string, readonly ModelDefinition[]>): void {
+    const models = new Map((own.get(record.id) ?? []).map((model) => [model.name, model]))
     const definition = defineModule(this.#options.instance, manifest, models)
     const fingerprint = JSON.stringify([definition.specHash, manifest, [...models]])
-    const wanted = this.#stopping || desired.disabled.has(record.id) ? 'disabled' : 'enabled'
+    const wanted = this.#stopping || this.#desired.disabled.has(record.id) ? 'disabled' : 'enabled'
     // One that is still leaving under this id comes back: its replica ids are free only when its workloads are gone.
     record.writer ??= this.#leaving.get(record.id)
     this.#leaving.delete(record.id)
@@ -157,13 +158,11 @@ export class Supervisor {
   async reconcile(options: { readonly atOnce: boolean } = { atOnce: false }): Promise<void> {
     const listedMs = this.#options.clock.now()
     const observed = await this.#options.engine.list()
+    const byModule = Map.groupBy(observed, ({ module }) => module)
     for (const [id, writer] of [...this.#leaving, ...this.#writers()]) {
       // Containers of somebody else are in no listing of ours.
       if (writer.state.definition.external) continue
-      writer.observe(
-        observed.filter((workload) => workload.module === id),
-        listedMs,
-      )
+      writer.observe(byModule.get(id) ?? [], listedMs)
     }
     const work: Promise<void>[] = []
     const steps = this.#plan(observed)

@@ -85,7 +85,8 @@ export class MemoryWorld {
   async newSocket(): Promise<string> {
     this.#folder ??= mkdtemp(join(tmpdir(), 'berth-memory-'))
     this.#sockets += 1
-    return join(await this.#folder, `${this.#sockets}.sock`)
+    const name = `${this.#sockets}.sock`
+    return join(await this.#folder, name)
   }
 
   /** Somebody else starts a container; answers its id. */
