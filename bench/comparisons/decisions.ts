@@ -4,6 +4,7 @@ import { engineEffects } from '../../orchestrator/lifecycle/engine-effects.ts'
 import type { Instance } from '../../orchestrator/lifecycle/workload.ts'
 import { type DesiredState, Supervisor } from '../../orchestrator/reconcile/supervisor.ts'
 import { testManifest, testModel } from '../../test/support/definitions.ts'
+import { endlessResources } from '../../test/support/endless-resources.ts'
 import { MemoryEngine, MemoryWorld } from '../../test/support/memory-engine.ts'
 import { benchModule } from '../berth.ts'
 import type { Comparison } from '../comparison.ts'
@@ -57,6 +58,7 @@ async function measure(modules: number, times: number): Promise<Costs> {
       ready: async () => {},
       followLog() {},
     }),
+    resources: endlessResources(),
     observer: silent,
     clock: steadyClock,
     random: Math.random,
