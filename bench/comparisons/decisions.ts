@@ -58,7 +58,7 @@ async function measure(modules: number, times: number): Promise<Costs> {
       ready: async () => {},
       followLog() {},
     }),
-    resources: endlessResources(),
+    resources: endlessResources(steadyClock),
     observer: silent,
     clock: steadyClock,
     random: Math.random,
