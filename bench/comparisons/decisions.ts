@@ -10,9 +10,9 @@ import { benchModule } from '../berth.ts'
 import type { Comparison } from '../comparison.ts'
 
 /** How the cost of deciding grows with the number of modules: all of them running, in the in-memory engine. */
-const few = 100
+const few = 250
 const many = 1_000
-/** Above ten times as much: of a thousand modules the processor's caches hold less. */
+/** Above four times as much: of a thousand modules the processor's caches hold less. */
 const atMost = 1.5
 const source = { kind: 'folder', path: benchModule('noop') } as const
 const instance: Instance = { id: 'bench', secret: 'secret' }
