@@ -14,6 +14,17 @@ def SERVICE_INFERENCE(Name, UserConfig, UserParameters):
 `,
 }
 
+/** Fails after its first word. */
+const failing = {
+  'service.py': `
+def SERVICE_LOAD_MODELS(Models): pass
+def SERVICE_OFFLOAD_MODELS(Models): pass
+def SERVICE_INFERENCE(Name, UserConfig, UserParameters):
+    yield {"text": "so far"}
+    raise ValueError("the reason")
+`,
+}
+
 let berth: TestBerth
 let admin: string
 
@@ -27,7 +38,11 @@ async function ask(model: string, key: string) {
 }
 
 beforeAll(async () => {
-  berth = await startBerth({ engine: 'process', modules: { mine: teller, other: teller }, env: { BERTH_AUTH: 'keys' } })
+  berth = await startBerth({
+    engine: 'process',
+    modules: { mine: teller, other: teller, failing },
+    env: { BERTH_AUTH: 'keys' },
+  })
   admin = (await readFile(join(berth.dataFolder, 'admin.key'), 'utf8')).trim()
 })
 afterAll(() => berth?.close())
@@ -91,7 +106,36 @@ describe('a key that is made for one model', () => {
   })
 })
 
+describe('a traceback', () => {
+  it('of a stream that fails reaches admins, and nobody else', async () => {
+    const secret = (await as(admin)(['keys', 'add', 'caller', '--model', 'failing'])).stdout.trim()
+    const lastLine = async (key: string) => {
+      const headers = { authorization: `Bearer ${key}` }
+      const answer = await berth.request('POST', '/api/models/failing/infer', {}, { headers })
+      return (await answer.text()).trim().split('\n').at(-1) ?? ''
+    }
+    expect(JSON.parse(await lastLine(admin))).toMatchObject({
+      error: { code: 'INFERENCE_FAILED', details: { traceback: expect.stringContaining('service.py') } },
+    })
+    const shown = await lastLine(secret)
+    expect(JSON.parse(shown)).toMatchObject({
+      error: {
+        code: 'INFERENCE_FAILED',
+        message: expect.stringContaining('the reason'),
+        details: { module: 'failing' },
+      },
+    })
+    expect(shown).not.toMatch(/traceback|service\.py/i)
+    await as(admin)(['keys', 'remove', 'caller'])
+  })
+})
+
 describe('the admin key', () => {
+  it('that was made is in a file, which the log names; the log never has the key', () => {
+    expect(berth.log()).toContain(join(berth.dataFolder, 'admin.key'))
+    expect(berth.log()).not.toContain(admin)
+  })
+
   it('stays while it is the last one, and when it is removed it stays away', async () => {
     const refused = await as(admin)(['keys', 'remove', 'admin'])
     expect(refused).toMatchObject({ code: 1, stderr: expect.stringContaining('berth keys add NAME --scope admin') })
