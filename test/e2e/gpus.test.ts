@@ -7,7 +7,7 @@ import type { BerthEvent, GpuView } from '../../orchestrator/domain/views.ts'
 import { labels } from '../../orchestrator/engines/labels.ts'
 import { engines, plainModule } from '../support/engines.ts'
 import { fakeNvidiaSmi } from '../support/fake-nvidia-smi.ts'
-import { startBerth, type TestBerth } from '../support/orchestrator.ts'
+import { startBerth, type TestBerth, waitFor } from '../support/orchestrator.ts'
 
 /**
  * GPUs on a real Docker Engine: two simulated CDI devices, whose size a fake `nvidia-smi` tells. What matters is seen from
@@ -129,7 +129,73 @@ describe.runIf(engines.includes('docker'))('two GPUs and five modules', () => {
     expect((await ask(url, 'waiter', 60)).status).toBe(200)
     expect((await berth.module('holder')).replicas.filter(({ state }) => state === 'ready')).toEqual([])
   })
+
+  it('are shared by what is measured, not only by what was asked for', async (context) => {
+    berth = await startBerth({
+      engine: 'docker',
+      env: { PATH: smi.path },
+      modules: {
+        greedy: {
+          ...greedyModule,
+          'module.yaml': `models: [greedy]\ndockerfile: Dockerfile\ngpu: { count: 2, memory: 2GiB }\n${patience}`,
+        },
+        ...module('other', '{ count: 1, memory: 6GiB }'),
+      },
+    })
+    const { url } = berth
+    if ((await gpusOf(url)).length !== 2) context.skip('Docker has no two GPUs, not even simulated ones')
+    expect((await ask(url, 'greedy')).status).toBe(200)
+    const measured = 20 * 1024 ** 3
+    await waitFor(60_000, 'the memory has been measured', async () =>
+      (await gpusOf(url)).every(({ used }) => used === measured),
+    )
+    expect((await gpusOf(url))[0]?.allocations).toEqual([
+      {
+        module: 'greedy',
+        replica: 'greedy-0',
+        exclusive: false,
+        declared: 2 * 1024 ** 3,
+        measured,
+        held: measured,
+      },
+    ])
+    const metrics = await (await fetch(`${url}/metrics`)).text()
+    expect(metrics).toContain(`berth_gpu_memory_bytes{gpu="nvidia.com/gpu=1",module="greedy"} ${measured}`)
+
+    expect((await ask(url, 'other')).status).toBe(200)
+    expect((await berth.module('greedy')).replicas).toMatchObject([{ state: 'idle', models: [] }])
+    expect(await causesOf(url)).toContainEqual(expect.stringContaining('module other needs what it holds'))
+  })
 })
+
+/** Says that it needs little, and has an `nvidia-smi` in its image that tells otherwise while its model is loaded. */
+const greedyModule = {
+  Dockerfile: 'FROM python:3.13-slim-trixie\nCOPY --chmod=755 nvidia-smi /usr/local/bin/nvidia-smi\n',
+  'nvidia-smi': `#!/bin/sh
+used=$(cat /tmp/used 2>/dev/null || echo 0)
+case "$1" in
+  --query-gpu=index,uuid,memory.used) printf '0, GPU-a, %s\\n1, GPU-b, %s\\n' "$used" "$used" ;;
+  --query-compute-apps=*) ;;
+  *) exit 6 ;;
+esac
+`,
+  'service.py': `
+def use(Mebibytes):
+    with open("/tmp/used", "w") as File:
+        File.write(str(Mebibytes))
+
+def SERVICE_LOAD_MODELS(Models):
+    for Name, Config in Models.items():
+        Config["_private_loaded"] = True
+    use(20 * 1024)
+
+def SERVICE_OFFLOAD_MODELS(Models):
+    use(0)
+
+def SERVICE_INFERENCE(Name, UserConfig, UserParameters):
+    yield {"text": "done"}
+`,
+}
 
 async function ask(
   url: string,

@@ -14,8 +14,8 @@ import {
 
 /** How a holder stands at the moment. One that nothing is known of is busy. */
 export type Standing =
-  /** A lease, an operation, somebody who waits: it stays. */
-  | { readonly state: 'busy' }
+  /** A lease, an operation, somebody who waits: it stays; with `remains` its workload does so afterwards too. */
+  | { readonly state: 'busy'; readonly remains?: boolean }
   /** Its workload is being stopped, or its models are being offloaded: what it holds will be free. */
   | { readonly state: 'leaving' | 'emptying' }
   /** What it takes to bring it back, milliseconds; absent: it can't be offloaded, or is not to be stopped. */

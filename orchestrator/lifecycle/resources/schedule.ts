@@ -1,4 +1,4 @@
-import { type Gone, makeRoom, type Standings, type Victim, without } from './eviction.ts'
+import { type Gone, makeRoom, type Standing, type Standings, type Victim, without } from './eviction.ts'
 import {
   type Claim,
   candidatesFor,
@@ -52,7 +52,7 @@ export function schedule(
   // With what is promised to the claims before; `later` without those who leave or are sent away.
   let now = holdings
   let later = holdings
-  let standings: Standings | undefined
+  let standings: Map<string, Standing> | undefined
 
   const give = (claim: Claim, placement: Placement) => {
     const before = now.find(({ replica }) => replica === claim.replica)
@@ -71,11 +71,13 @@ export function schedule(
     if (placement) {
       grants.set(claim.replica, placement)
       give(claim, placement)
+      standings?.delete(claim.replica)
       continue
     }
     // How others stand counts only for those who do not fit anyway.
     if (!standings) {
-      standings = askStandings()
+      standings = new Map(askStandings())
+      for (const replica of grants.keys()) standings.delete(replica)
       later = without(later, leaving(standings))
     }
     const shortage = shortageOf(machine, now, claim)
@@ -85,6 +87,8 @@ export function schedule(
       victims.push(...room.victims)
       later = room.holdings
     }
+    // Nobody behind it sends it away again.
+    standings.delete(claim.replica)
     const promised = soon ?? place(machine, later, claim)
     shortages.set(claim.replica, {
       ...shortage,
@@ -92,7 +96,7 @@ export function schedule(
       elsewhere: promised === undefined && fitsElsewhere(machine, now, claim),
     })
     if (promised) give(claim, promised)
-    else if (claim.urgent && couldBeServed(machine, holdings, claim))
+    else if (claim.urgent && couldBeServed(machine, holdings, claim, standings))
       give(claim, { devices: nearest(machine, later, claim, standings) })
   }
   return { grants, shortages, victims }
@@ -110,10 +114,19 @@ export function inOrder(claims: readonly Claim[]): readonly Claim[] {
   return [...claims.filter(({ urgent }) => urgent), ...claims.filter(({ urgent }) => !urgent)]
 }
 
-/** Were all others to go. A module does not make room for itself, and one that asks for more than there is waits in vain. */
-function couldBeServed(machine: Machine, holdings: readonly Holding[], claim: Claim): boolean {
-  const own = holdings.filter(({ module }) => module === claim.module)
-  return place(machine, own, claim) !== undefined
+/** Were all to go that ever may. A module does not make room for itself, and one that asks for more than there is waits in vain. */
+function couldBeServed(machine: Machine, holdings: readonly Holding[], claim: Claim, standings: Standings): boolean {
+  const left = holdings.flatMap((holding): Holding[] => {
+    if (holding.module === claim.module) return [holding]
+    const remains = holding.shareBytes === undefined ? holding : { ...holding, active: false, measured: new Map() }
+    return mayBeStopped(standings.get(holding.replica)) ? [] : [remains]
+  })
+  return place(machine, left, claim) !== undefined
+}
+
+function mayBeStopped(standing: Standing | undefined): boolean {
+  if (standing?.state === 'idle') return standing.stopMs !== undefined
+  return standing?.state !== 'busy' || standing.remains !== true
 }
 
 function withoutGpu({ gpu: _gpu, ...claim }: Claim): Claim {

@@ -1,6 +1,6 @@
 import { warmsUp } from '../loading.ts'
 import { maySleep } from '../replicas.ts'
-import { isFree } from '../serving.ts'
+import { isFree, isHeldBack } from '../serving.ts'
 import { isLive, type LoadedModel, type ModuleState, type Replica } from '../state.ts'
 import type { Standing } from './eviction.ts'
 
@@ -12,8 +12,10 @@ export function standingOf(state: Readonly<ModuleState>, replica: Replica): Stan
   if (replica.state === 'stopping' || (isLive(replica) && replica.drain)) return { state: 'leaving' }
   const { operation } = replica
   if (operation?.kind === 'offload' && operation.models.length >= replica.models.size) return { state: 'emptying' }
-  const wanted = state.waiters.length > 0 || state.operations.length > 0 || takesOver(state, replica)
-  if (wanted || !isFree(replica) || replica.inflight > 0 || warmsUp(state, replica)) return { state: 'busy' }
+  // One that waits for room serves nobody who waits: those before it in line may have what it has.
+  const isAwaited = state.waiters.length > 0 || state.operations.length > 0 || warmsUp(state, replica)
+  const isNeeded = (isAwaited && !isHeldBack(state, replica.id)) || takesOver(state, replica)
+  if (isNeeded || !isFree(replica) || replica.inflight > 0) return { state: 'busy', remains: !maySleep(state) }
   const loadMs = [...replica.models.values()].reduce((sum, model) => sum + loadTime(model), 0)
   return {
     state: 'idle',

@@ -8,6 +8,11 @@ import { inOrder, schedule } from '../../../../orchestrator/lifecycle/resources/
 
 /** Any machine, any claims, holders that do anything in any order: what must hold of the ledger whatever happens. */
 
+const runs = (numRuns: number) => ({
+  seed: Number(process.env.BERTH_TEST_SEED ?? 20260101),
+  numRuns: Number(process.env.BERTH_TEST_RUNS ?? numRuns),
+})
+
 const machines: fc.Arbitrary<Machine> = fc.record({
   devices: fc
     .array(fc.option(fc.integer({ min: 8, max: 24 }), { nil: undefined, freq: 4 }), { maxLength: 3 })
@@ -169,7 +174,7 @@ describe('the ledger', () => {
         const world = new World(machine, claims)
         for (const step of all) world.do(step)
       }),
-      { numRuns: 300 },
+      runs(300),
     )
   })
 
@@ -194,7 +199,7 @@ describe('the ledger', () => {
         }
         expect(world.ledger.waiting.filter(({ module }) => !sharesItsModule(claims, module))).toEqual([])
       }),
-      { numRuns: 200 },
+      runs(200),
     )
   })
 
@@ -214,7 +219,7 @@ describe('the ledger', () => {
         }
         expect(schedule(machine, holdings, waiting, () => world.standings)).toEqual(whole)
       }),
-      { numRuns: 200 },
+      runs(200),
     )
   })
 
@@ -238,7 +243,7 @@ describe('the ledger', () => {
           expect(schedule(machine, left, [claim], () => new Map()).grants.size).toBe(0)
         }
       }),
-      { numRuns: 200 },
+      runs(200),
     )
   })
 })

@@ -224,6 +224,20 @@ describe('those who wait', () => {
     expect(run([held('a', ['gpu0'])], [patient, claim('c', { urgent: false })]).grants).toEqual({ 'c-0': ['gpu1'] })
   })
 
+  it('keep nothing back where somebody has it for good', () => {
+    const keeps: [string, Standing] = ['a-0', { state: 'busy', remains: true }]
+    expect(run([held('a', ['gpu0'])], [claim('b', { count: 2 }), claim('c')], [keeps]).grants).toEqual({
+      'c-0': ['gpu1'],
+    })
+    const resting = held('a', ['gpu0'], 20, { active: false })
+    const both = [resting, held('x', ['gpu1'], 20)]
+    const shares = [claim('b', { share: 15 }), claim('c', { share: 4 })]
+    expect(run(both, shares, [['a-0', { state: 'idle', offloadMs: 1 }]]).grants).toEqual({
+      'b-0': ['gpu0'],
+      'c-0': ['gpu1'],
+    })
+  })
+
   it('keep nothing back where they could never be served', () => {
     expect(run([], [claim('a', { share: 25 }), claim('b')]).grants).toEqual({ 'b-0': ['gpu0'] })
   })

@@ -19,6 +19,11 @@ const machine: Machine = {
   memoryBytes: 100,
 }
 
+const runs = (numRuns: number) => ({
+  seed: Number(process.env.BERTH_TEST_SEED ?? 20260101),
+  numRuns: Number(process.env.BERTH_TEST_RUNS ?? numRuns),
+})
+
 const gpus: fc.Arbitrary<GpuRequest | undefined> = fc.constantFrom(
   undefined,
   { count: 1, optional: false },
@@ -50,7 +55,7 @@ const steps: fc.Arbitrary<readonly Step[]> = fc.array(
     ),
     which: fc.nat(30),
   }),
-  { maxLength: 80 },
+  { minLength: 40, maxLength: 120 },
 )
 
 describe('modules that share one machine', () => {
@@ -69,9 +74,50 @@ describe('modules that share one machine', () => {
           for (const rig of world.rigs) rig.writer.close()
         }
       }),
-      { numRuns: 150 },
+      runs(80),
     )
-  })
+  }, 60_000)
+})
+
+describe('five modules that do not fit together', () => {
+  const alone = { count: 1, optional: false }
+  const shared = { count: 1, optional: false, memoryBytes: 16 }
+  const five = [alone, alone, { count: 2, optional: false }, shared, shared].map((gpu) => ({
+    gpu,
+    memoryBytes: 0,
+    max: 1,
+    min: 0,
+  }))
+  const busy: fc.Arbitrary<readonly Step[]> = fc.array(
+    fc.record({
+      do: fc.oneof(
+        { weight: 3, arbitrary: fc.constant('acquire' as const) },
+        { weight: 3, arbitrary: fc.constant('release' as const) },
+        { weight: 8, arbitrary: fc.constant('succeed' as const) },
+      ),
+      which: fc.nat(30),
+    }),
+    { minLength: 60, maxLength: 160 },
+  )
+
+  it('are all served, in whatever order requests come', async () => {
+    await fc.assert(
+      fc.asyncProperty(busy, async (all) => {
+        const world = new World(five)
+        try {
+          for (const step of all) {
+            world.act(step)
+            await settled()
+            world.check()
+          }
+          await world.finish()
+        } finally {
+          for (const rig of world.rigs) rig.writer.close()
+        }
+      }),
+      runs(40),
+    )
+  }, 60_000)
 })
 
 class World {
@@ -160,6 +206,11 @@ class World {
     ;(call as EffectCall<never>).resolve(answers[call.kind] as never)
   }
 
+  #progress(): string {
+    const ended = this.rigs.map(({ effects }) => effects.calls.filter(({ settled: over }) => over).length)
+    return JSON.stringify([this.released.size, this.rigs.map(({ effects }) => effects.calls.length), ended])
+  }
+
   check(): void {
     for (const { sizeBytes = 0, holders } of this.resources.devices()) {
       if (holders.some(({ exclusive }) => exclusive)) expect(holders).toHaveLength(1)
@@ -170,12 +221,19 @@ class World {
 
   /** Everything ends well and every lease is given back: nobody may be left waiting. */
   async finish(): Promise<void> {
-    for (let round = 0; round < 600; round += 1) {
+    for (let quiet = 0; quiet < 3; ) {
+      const before = this.#progress()
       this.#end(0, true)
       this.#release(0)
-      if (round % 20 === 19) this.clock.advance(120_000)
       await settled()
       this.check()
+      if (this.#progress() !== before) quiet = 0
+      else {
+        // Back-offs end.
+        quiet += 1
+        this.clock.advance(120_000)
+        await settled()
+      }
     }
     const left = this.asked.filter(({ granted, error }) => !granted && !error)
     expect(left).toHaveLength(0)

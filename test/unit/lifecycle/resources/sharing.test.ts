@@ -211,6 +211,33 @@ describe('a share of a device', () => {
     expect(third.granted).toBeDefined()
   })
 
+  it('does not keep those from a device who came before, while its holder waits itself', async () => {
+    const a = rig('a', { gpu: share(16) })
+    const b = rig('b', { gpu: share(16) })
+    const c = rig('c')
+    ;(await (await serve(a)).lease).release()
+    const second = b.acquire()
+    await b.prepared()
+    await settled()
+    await a.offloaded()
+    await up(b)
+    const third = c.acquire()
+    await c.prepared()
+    // It has a container on the device, no models, and comes after the one that wants the device alone.
+    const fourth = a.acquire()
+    await settled()
+    ;(await second.lease).release()
+    await settled()
+    await a.stopped()
+    await b.stopped()
+    await up(c)
+    ;(await third.lease).release()
+    await settled()
+    await c.stopped()
+    await up(a)
+    expect(fourth.granted).toBeDefined()
+  })
+
   it('of another device is taken by a new start, where its own stays full', async () => {
     machine = {
       devices: [
