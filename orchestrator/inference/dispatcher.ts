@@ -1,7 +1,7 @@
 import { performance } from 'node:perf_hooks'
 import { BerthError, toBerthError } from '../domain/errors.ts'
 import type { JsonObject } from '../domain/json.ts'
-import type { Lease } from '../lifecycle/lease.ts'
+import type { Lease, LeaseOutcome } from '../lifecycle/lease.ts'
 import type { Ending, InferCall } from '../runner/client.ts'
 import type {
   InferenceRequest,
@@ -166,10 +166,7 @@ export class Inference {
   #end(ending: Ending): void {
     if (this.#ended) return
     const failed = ending.kind === 'error'
-    this.#close(
-      failed ? (ending.code ?? 'INFERENCE_FAILED') : 'ok',
-      failed && losesWorker(ending.code) ? 'lost' : undefined,
-    )
+    this.#close(failed ? (ending.code ?? 'INFERENCE_FAILED') : 'ok', failed ? lossBy(ending.code) : undefined)
     if (!this.#abandoned) this.#sink.end()
   }
 
@@ -181,10 +178,7 @@ export class Inference {
     }
     // A module may tell of a timeout too, of another model that it has called: that one is slow, it itself is not.
     const hung = error.code === 'INFERENCE_TIMEOUT' && error.origin === 'orchestrator'
-    this.#close(
-      error.code === 'CLIENT_CLOSED' ? 'cancelled' : error.code,
-      hung ? 'hung' : losesWorker(error.code) ? 'lost' : undefined,
-    )
+    this.#close(error.code === 'CLIENT_CLOSED' ? 'cancelled' : error.code, hung ? 'hung' : lossBy(error.code))
     if (!this.#abandoned) this.#sink.fail(error, this.#timings ?? this.#waited(performance.now()))
   }
 
@@ -218,7 +212,7 @@ export class Inference {
     return { queueMs: Math.max(0, this.#grantedAt - this.#began - startMs - loadMs), startMs, loadMs }
   }
 
-  #close(outcome: string, lease?: 'lost' | 'hung'): void {
+  #close(outcome: string, lease?: LeaseOutcome): void {
     this.#ended = true
     clearTimeout(this.#timer)
     this.#lease?.release(lease)
@@ -232,16 +226,20 @@ function wasNotBegun(error: BerthError): boolean {
   return error.code === 'RUNNER_UNREACHABLE' && error.details.connected === false
 }
 
-/** After these the worker may be gone, with all that it had loaded. */
+/** After these, and when memory ran out, the worker may be gone, with all that it had loaded. */
 function losesWorker(code: string | undefined): boolean {
   return (
     code === 'WORKLOAD_EXITED' ||
-    code === 'OUT_OF_MEMORY' ||
     code === 'RUNNER_UNREACHABLE' ||
     code === 'SHUTTING_DOWN' ||
     code === 'STREAM_INTERRUPTED' ||
     code === 'MODEL_NOT_FOUND'
   )
+}
+
+function lossBy(code: string | undefined): LeaseOutcome | undefined {
+  if (code === 'OUT_OF_MEMORY') return 'out-of-memory'
+  return losesWorker(code) ? 'lost' : undefined
 }
 
 /** An InferRequest as JSON. The request's own conversation and key_info win over keys of that name in `parameters`. */

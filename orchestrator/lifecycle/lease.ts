@@ -13,13 +13,13 @@ export interface Lease {
   /** How long the caller waited for a start and for a load, milliseconds; the rest it stood in the queue. */
   readonly waited: { readonly startMs: number; readonly loadMs: number }
   /**
-   * `lost`: the worker or runner may be gone, its health is asked before anything else is granted.
+   * `lost`, `out-of-memory`: the worker or runner may be gone, its health is asked before anything else is granted.
    * `hung`: it must be replaced. More than one call does nothing.
    */
   release(outcome?: LeaseOutcome): void
 }
 
-export type LeaseOutcome = 'lost' | 'hung'
+export type LeaseOutcome = 'lost' | 'out-of-memory' | 'hung'
 
 export interface WaitOptions {
   readonly model: string

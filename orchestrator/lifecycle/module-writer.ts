@@ -371,7 +371,8 @@ export class ModuleWriter {
     const { model } = held
     const ref = { replica: replica.id, generation: replica.generation }
     // What is known of the replica comes first: the lease that is given back must not be granted on a lost worker.
-    if (outcome === 'lost') this.post({ type: 'suspect', ...ref })
+    if (outcome === 'out-of-memory') this.#driver.ranOutOfMemory(replica)
+    if (outcome === 'lost' || outcome === 'out-of-memory') this.post({ type: 'suspect', ...ref })
     if (outcome === 'hung') {
       const message = `Module ${id}: an inference of ${model} went past its limit; the replica is replaced.`
       this.post({ type: 'condemn', ...ref, error: new BerthError('INFERENCE_TIMEOUT', message, { module: id, model }) })

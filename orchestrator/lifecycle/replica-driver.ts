@@ -57,6 +57,8 @@ export class ReplicaDriver {
   readonly #post: (event: LifecycleEvent) => void
   readonly #onMove: OnMove
   readonly #handles = new Map<Replica, Handles>()
+  /** Of which replicas a request has told that memory ran out, until their health is known. */
+  readonly #outOfMemory = new WeakSet<Replica>()
   #closed = false
 
   constructor(options: DriverOptions) {
@@ -210,10 +212,31 @@ export class ReplicaDriver {
       (health) => {
         if (health.state === 'failed')
           this.#post({ type: 'condemn', ...ref, error: health.error ?? failedRunner(this.#state.id) })
-        else this.#post({ type: 'health', ...ref, models: health.models })
+        else {
+          this.#tellLostWorker(replica, health)
+          this.#post({ type: 'health', ...ref, models: health.models })
+        }
         this.#measured(replica, health)
       },
       async (error: unknown) => this.#post({ type: 'condemn', ...ref, error: await this.#explain(replica, error) }),
+    )
+  }
+
+  /** A request of this replica has ended so; whether its worker has ended with it, its health tells. */
+  ranOutOfMemory(replica: Replica): void {
+    this.#outOfMemory.add(replica)
+  }
+
+  /** A runner that has nothing left of what was loaded has a new worker: the old one is gone. */
+  #tellLostWorker(replica: Replica, health: RunnerHealth): void {
+    const kind = this.#outOfMemory.delete(replica) ? 'out-of-memory' : 'exited'
+    if (replica.models.size === 0 || health.models.length > 0) return
+    const names = [...replica.models.keys()].join(', ')
+    this.#observer.crashed(
+      this.#state.id,
+      replica,
+      `its worker has ended and was replaced; it had ${names} loaded`,
+      kind,
     )
   }
 

@@ -7,7 +7,7 @@ import type { DesiredState } from './supervisor.ts'
 /** What became of modules as a whole between two desired states, as events that say why. Pure. */
 export type ModuleChange = Required<Pick<BerthEvent, 'type' | 'module' | 'to' | 'cause'>> & Pick<BerthEvent, 'from'>
 
-type Wanted = Pick<DesiredState, 'modules' | 'models' | 'disabled'>
+type Wanted = Pick<DesiredState, 'modules' | 'models' | 'disabled' | 'scales'>
 
 export function moduleChanges(before: Wanted, after: Wanted): readonly ModuleChange[] {
   const earlier = new Map(before.modules.map((entry) => [entry.id, entry]))
@@ -30,6 +30,8 @@ export function moduleChanges(before: Wanted, after: Wanted): readonly ModuleCha
       changes.push(change(id, 'changed', 'its files or settings have changed'))
     else if (was && !isDeepStrictEqual(modelsBefore.get(id), modelsAfter.get(id)))
       changes.push(change(id, 'changed', 'its models have changed'))
+    const [from, to] = [rangeOf(before, id), rangeOf(after, id)]
+    if (was && from !== to) changes.push({ type: 'scale', module: id, from, to, cause: 'it was asked for' })
     if (disabled !== before.disabled.has(id)) {
       if (disabled) changes.push({ ...change(id, 'disabled', disabledCause(was)), from: 'enabled' })
       else if (was) changes.push({ ...change(id, 'enabled', 'it was enabled'), from: 'disabled' })
@@ -44,6 +46,12 @@ function change(module: string, to: string, cause: string): ModuleChange {
 
 function disabledCause(was: CatalogEntry | undefined): string {
   return was ? 'it was disabled' : 'it had been disabled before'
+}
+
+/** What a user asked for, `2..4`; `default` is what the manifest says. */
+function rangeOf({ scales }: Wanted, module: string): string {
+  const scale = scales.get(module)
+  return scale === undefined ? 'default' : `${scale.min}..${scale.max}`
 }
 
 function placeOf({ source }: CatalogEntry): string {

@@ -1,7 +1,7 @@
 import type { BerthError } from '../../orchestrator/domain/errors.ts'
 import type { ModuleManifest } from '../../orchestrator/domain/manifest.ts'
 import type { ModelRoute } from '../../orchestrator/inference/types.ts'
-import type { Lease, WaitOptions } from '../../orchestrator/lifecycle/lease.ts'
+import type { Lease, LeaseOutcome, WaitOptions } from '../../orchestrator/lifecycle/lease.ts'
 import type { Ending, InferHandlers, InferLimits, RunnerClient } from '../../orchestrator/runner/client.ts'
 import { testDefinition } from './definitions.ts'
 
@@ -11,7 +11,7 @@ export class FakeRoute implements ModelRoute {
   readonly model = 'm'
   readonly waiting: Waiting[] = []
   readonly calls: FakeCall[] = []
-  readonly released: ('lost' | 'hung' | undefined)[] = []
+  readonly released: (LeaseOutcome | undefined)[] = []
   readonly manifest: Partial<ModuleManifest>
   /** Set: a lease is granted without waiting. */
   free = false

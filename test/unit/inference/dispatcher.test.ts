@@ -160,7 +160,7 @@ describe('the lease', () => {
   const error = (code: BerthError['code']) => new BerthError(code, 'no')
   it.each([
     ['WORKLOAD_EXITED', 'lost'],
-    ['OUT_OF_MEMORY', 'lost'],
+    ['OUT_OF_MEMORY', 'out-of-memory'],
     ['RUNNER_UNREACHABLE', 'lost'],
     ['STREAM_INTERRUPTED', 'lost'],
     ['MODEL_NOT_FOUND', 'lost'],

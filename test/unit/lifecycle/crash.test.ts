@@ -202,6 +202,33 @@ describe('a lease given back as lost', () => {
     expect(rig.state.waiters).toEqual([])
   })
 
+  it.each([
+    ['lost', 'exited'],
+    ['out-of-memory', 'out-of-memory'],
+  ] as const)('counts once as a restart, by its cause (%s)', async (outcome, kind) => {
+    const rig = createRig()
+    await rig.ready()
+    const first = rig.acquire()
+    await settled()
+    first.granted?.release(outcome)
+    await settled()
+    expect(rig.crashes).toEqual([])
+    await rig.healthy([])
+    await rig.loaded()
+    expect(rig.crashes).toEqual([kind])
+  })
+
+  it('that is there after all, with its models, counts as none', async () => {
+    const rig = createRig()
+    await rig.ready()
+    const first = rig.acquire()
+    await settled()
+    first.granted?.release('out-of-memory')
+    await settled()
+    await rig.healthy(['m'])
+    expect(rig.crashes).toEqual([])
+  })
+
   it('leads to a new generation when nothing answers, after a back-off', async () => {
     const rig = createRig()
     await rig.ready()

@@ -13,6 +13,7 @@ import { ModuleWriter } from '../../../orchestrator/lifecycle/module-writer.ts'
 import type { Resources } from '../../../orchestrator/lifecycle/resources/resources.ts'
 import type { ModuleState } from '../../../orchestrator/lifecycle/state.ts'
 import type { RunnerClient, RunnerHealth } from '../../../orchestrator/runner/client.ts'
+import type { CrashKind } from '../../../orchestrator/telemetry/metrics-lifecycle.ts'
 import { asker } from '../../support/asker.ts'
 import { type TestDefinition, testDefinition } from '../../support/definitions.ts'
 import { endlessResources } from '../../support/endless-resources.ts'
@@ -214,13 +215,17 @@ export function createRig(options: RigOptions = {}) {
   const effects = new RecordingEffects()
   /** What the observer was told, as text. */
   const told: string[] = []
+  const crashes: CrashKind[] = []
   const observer: LifecycleObserver = {
     moved: (_module, replica, from, to) => told.push(`${replica.id}#${replica.generation} ${from} -> ${to}`),
     preparing() {},
     prepared: (_module, outcome) => told.push(`prepared ${outcome}`),
     replicaUp: (_module, replica) => told.push(`up #${replica.generation}`),
     replicaDown: (_module, replica) => told.push(`down #${replica.generation}`),
-    crashed: (_module, replica, cause) => told.push(`crashed #${replica.generation}: ${cause}`),
+    crashed(_module, replica, cause, kind) {
+      told.push(`crashed #${replica.generation}: ${cause}`)
+      crashes.push(kind)
+    },
     coldStart() {},
     admitted() {},
     rejected() {},
@@ -291,6 +296,7 @@ export function createRig(options: RigOptions = {}) {
     clock,
     effects,
     told,
+    crashes,
     writer,
     definition,
     acquire,

@@ -5,7 +5,7 @@ import { moduleChanges } from '../../../orchestrator/reconcile/module-changes.ts
 import type { DesiredState } from '../../../orchestrator/reconcile/supervisor.ts'
 import { testManifest, testModel } from '../../support/definitions.ts'
 
-type Wanted = Pick<DesiredState, 'modules' | 'models' | 'disabled'>
+type Wanted = Pick<DesiredState, 'modules' | 'models' | 'disabled' | 'scales'>
 
 const source = (id: string) => ({ kind: 'folder', path: `/modules/${id}` }) as const
 const good = (id: string, more: Parameters<typeof testManifest>[0] = {}): CatalogEntry => ({
@@ -20,7 +20,7 @@ const bad = (id: string, message: string): CatalogEntry => ({
 })
 
 function wanted(modules: readonly CatalogEntry[], more: Partial<Wanted> = {}): Wanted {
-  return { modules, models: new Map(), disabled: new Set(), ...more }
+  return { modules, models: new Map(), disabled: new Set(), scales: new Map(), ...more }
 }
 
 /** `module to: cause` */
@@ -68,6 +68,15 @@ describe('what becomes of modules', () => {
     expect(told(before, wanted([good('a')], { models: new Map([['m', testModel('m', { module: 'a' })]]) }))).toEqual([
       'a changed: its models have changed',
     ])
+  })
+
+  it('a scale that somebody asks for', () => {
+    const two = wanted([good('a')], { scales: new Map([['a', { min: 2, max: 2 }]]) })
+    expect(moduleChanges(wanted([good('a')]), two)).toEqual([
+      { type: 'scale', module: 'a', from: 'default', to: '2..2', cause: 'it was asked for' },
+    ])
+    expect(told(two, wanted([good('a')]))).toEqual(['a 2..2 -> default: it was asked for'])
+    expect(told(two, two)).toEqual([])
   })
 
   it('switched off and on', () => {
