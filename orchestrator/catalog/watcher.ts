@@ -31,6 +31,12 @@ export interface CatalogWatcher {
 const burstMs = 50
 const settleLimitMs = 60_000
 const longestRescanMs = 30_000
+/**
+ * Rest after a scan, in times of what it took. Where something has just changed more may follow, and events may be missed
+ * until a new folder is watched; else looking costs half a per cent of the time at most, however many modules there are.
+ */
+const rest = { busy: 10, quiet: 200 }
+const quietAfterMs = 30_000
 
 /**
  * Keeps the list of modules up to date: events of the file system ask for a scan, and a timer asks for one where events
@@ -45,6 +51,8 @@ export function createCatalogWatcher(options: CatalogWatcherOptions): CatalogWat
   let due = Number.POSITIVE_INFINITY
   let chain: Promise<unknown> = Promise.resolve()
   let closed = false
+  let changedAt = Date.now()
+  const restPerScan = () => (Date.now() - changedAt < quietAfterMs ? rest.busy : rest.quiet)
   let watcher: ReturnType<typeof watch> | undefined
   const told = new Set<string>()
 
@@ -84,7 +92,7 @@ export function createCatalogWatcher(options: CatalogWatcherOptions): CatalogWat
       publish(result.entries)
       if (result.unsettled) scanIn(settleMs)
     } finally {
-      scanIn(Math.min(longestRescanMs, Math.max(rescanMs, 10 * (Date.now() - began))))
+      scanIn(Math.min(longestRescanMs, Math.max(rescanMs, restPerScan() * (Date.now() - began))))
     }
     return entries ?? []
   }
@@ -92,6 +100,7 @@ export function createCatalogWatcher(options: CatalogWatcherOptions): CatalogWat
   const publish = (found: readonly CatalogEntry[]): void => {
     if (closed || (entries !== undefined && sameEntries(entries, found))) return
     entries = found
+    changedAt = Date.now()
     onChange(found)
   }
 
@@ -103,7 +112,10 @@ export function createCatalogWatcher(options: CatalogWatcherOptions): CatalogWat
       ignored: (path) =>
         isIgnored(basename(path)) && path !== input.modulesFolder && !input.extraFolders.includes(path),
     })
-    watcher.on('all', () => scanIn(burstMs))
+    watcher.on('all', () => {
+      changedAt = Date.now()
+      scanIn(burstMs)
+    })
     watcher.on('error', (error) => tell(lateNotice(error)))
   }
 
