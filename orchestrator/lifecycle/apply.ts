@@ -6,6 +6,7 @@ import type { Moment } from './decision.ts'
 import type { LifecycleEvent } from './events.ts'
 import { standingOf } from './resources/standing.ts'
 import { noteLoad } from './scaling.ts'
+import { isStaleInUse } from './serving.ts'
 import { type Failure, isLive, isUp, type LoadedModel, type ModuleState, type Replica, stays } from './state.ts'
 
 /** Told of every move along the state machine. */
@@ -35,6 +36,10 @@ function fold(state: ModuleState, event: LifecycleEvent, moment: Moment, onMove:
       if (event.wanted === state.wanted && !event.afresh) return
       if (event.wanted === 'enabled') {
         clearFailures(state)
+        // One that has not gone yet stays.
+        for (const replica of state.replicas.values()) {
+          if (isLive(replica) && replica.drain?.servesWaiters) replica.drain = undefined
+        }
         if (state.preparation.state === 'failed') state.preparation.state = 'needed'
       }
       state.wanted = event.wanted
@@ -47,7 +52,7 @@ function fold(state: ModuleState, event: LifecycleEvent, moment: Moment, onMove:
     case 'restart':
       clearFailures(state)
       if (state.preparation.state !== 'running') state.preparation.state = 'needed'
-      state.restartBelow = Math.max(0, ...[...state.replicas.values()].map((replica) => replica.generation + 1))
+      for (const replica of state.replicas.values()) replica.toRestart = true
       state.restartCause = 'restart was asked for'
       return
     case 'wait':
@@ -145,7 +150,7 @@ function applyToReplica(state: ModuleState, event: ReplicaEvent, moment: Moment,
       replica.startedMs = nowMs
       replica.lastUsedMs = nowMs
       replica.failure.error = undefined
-      state.failure.error = undefined
+      clearFailure(state.failure)
       move(replica, 'idle', 'its runner answers', onMove)
       setModels(replica, event.models, moment)
       settle(replica, 'its runner has models loaded already', onMove)
@@ -330,7 +335,8 @@ function keepLost(state: ModuleState, replica: Replica, kept: readonly string[])
 }
 
 function crash(replica: Replica, error: BerthError, moment: Moment, onMove: OnMove): void {
-  if (moment.nowMs - replica.startedMs >= healthyAfterMs) clearFailure(replica.failure)
+  const answered = replica.state !== 'preparing' && replica.state !== 'starting'
+  if (answered && moment.nowMs - replica.startedMs >= healthyAfterMs) clearFailure(replica.failure)
   fail(replica.failure, error, moment)
   replica.error = inCrashLoop(error, replica.failure.count)
   replica.failure.error = replica.error
@@ -410,7 +416,8 @@ function forgetQueueTimes(state: ModuleState): void {
   for (const waiter of state.waiters) {
     if (waiter.queuedSinceMs === undefined) continue
     const served = [...state.replicas.values()].some(
-      (replica) => isLive(replica) && replica.models.get(waiter.model)?.stale === false,
+      (replica) =>
+        (isLive(replica) && replica.models.get(waiter.model)?.stale === false) || isStaleInUse(replica, waiter.model),
     )
     if (served) continue
     waiter.queuedSinceMs = undefined

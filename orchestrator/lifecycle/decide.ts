@@ -1,12 +1,13 @@
 import { BerthError } from '../domain/errors.ts'
 import { type Decision, type Moment, nothing, type Rule } from './decision.ts'
-import { idleness, idleTtlMs, loads, operations, probes } from './loading.ts'
+import { idleness, idleTtlMs, loads, offloadDueMs, operations, overdueOffload, probes } from './loading.ts'
 import { grants, overdue, overflow, positions } from './queue.ts'
-import { maySleep, preparations, removals, retryMs, sleeps, starts, wantedReplicas } from './replicas.ts'
+import { hasSpare, maySleep, preparations, removals, retryMs, sleeps, starts, wantedReplicas } from './replicas.ts'
 import { autoscales, rescale, rescaleMs } from './scaling.ts'
 import { isFree } from './serving.ts'
 import { overdueForRoom, roomDueMs, withdrawals } from './shortage.ts'
 import { isLive, type ModuleState } from './state.ts'
+import { goneDueMs, overdueForEnd } from './stuck.ts'
 
 /** A request that comes while a start is held back this long or less waits; beyond that it is told the reason. */
 const patienceMs = 2_000
@@ -50,13 +51,21 @@ function refusals(state: ModuleState, { nowMs }: Moment): readonly Decision[] {
   const decisions: Decision[] = []
   const error = refusal(state, nowMs)
   for (const waiter of state.waiters) {
-    const reason = waiter.doom ?? error ?? overdue(state, waiter, nowMs) ?? overdueForRoom(state, waiter, nowMs)
+    const reason =
+      waiter.doom ??
+      error ??
+      overdue(state, waiter, nowMs) ??
+      overdueForRoom(state, waiter, nowMs) ??
+      overdueForEnd(state, waiter.sinceMs, nowMs)
     if (reason) decisions.push({ do: 'reject', waiter, error: reason })
   }
   for (const operation of state.operations) {
     // An offload of what can't run any more has nothing left to do.
-    const reason =
-      operation.doom ?? (operation.kind === 'load' ? (error ?? overdueForRoom(state, undefined, nowMs)) : undefined)
+    const hopeless =
+      operation.kind === 'load'
+        ? (error ?? overdueForRoom(state, undefined, nowMs) ?? overdueForEnd(state, operation.sinceMs, nowMs))
+        : overdueOffload(state, operation, nowMs)
+    const reason = operation.doom ?? hopeless
     if (reason) decisions.push({ do: 'refuse', operation, error: reason })
   }
   return decisions
@@ -106,7 +115,7 @@ function noContainer(state: ModuleState): BerthError {
 export function nextWakeMs(state: ModuleState, nowMs: number): number {
   let wake = Math.min(retryMs(state, nowMs), rescaleMs(state))
   const { manifest } = state.definition
-  const mayStop = maySleep(state)
+  const mayStop = maySleep(state) && hasSpare(state)
   for (const replica of state.replicas.values()) {
     if (!isLive(replica)) continue
     if (replica.drain) {
@@ -123,8 +132,12 @@ export function nextWakeMs(state: ModuleState, nowMs: number): number {
   for (const waiter of state.waiters) {
     const { queuedSinceMs } = waiter
     if (queuedSinceMs !== undefined) wake = Math.min(wake, queuedSinceMs + manifest.queue.timeoutMs)
-    wake = Math.min(wake, roomDueMs(state, waiter))
+    wake = Math.min(wake, roomDueMs(state, waiter), goneDueMs(state, waiter.sinceMs))
   }
-  if (state.operations.some(({ kind }) => kind === 'load')) wake = Math.min(wake, roomDueMs(state, undefined))
+  for (const operation of state.operations) {
+    wake = Math.min(wake, offloadDueMs(state, operation))
+    if (operation.kind === 'load')
+      wake = Math.min(wake, roomDueMs(state, undefined), goneDueMs(state, operation.sinceMs))
+  }
   return wake
 }

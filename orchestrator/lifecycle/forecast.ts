@@ -65,7 +65,10 @@ function retries(state: Readonly<ModuleState>, { nowMs }: Moment): ForecastStep[
   const inSeconds = Math.max(0, Math.ceil((dueMs - nowMs) / 1000))
   const failed = [...state.replicas.values()].filter((replica) => replica.state === 'failed')
   const { cause } = wantedReplicas(state)
-  if (failed.length === 0) return [{ action: 'start', cause: `${cause}; its back-off ends in ${inSeconds} s` }]
+  if (failed.length === 0) {
+    const action = state.preparation.state === 'failed' ? 'prepare' : 'start'
+    return [{ action, cause: `${cause}; its back-off ends in ${inSeconds} s` }]
+  }
   return failed.map(({ id, failure }) => ({
     action: 'start' as const,
     replica: id,

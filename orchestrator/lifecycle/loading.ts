@@ -47,6 +47,23 @@ function explicitOffload(state: ModuleState, operation: Operation): readonly Dec
   return nothing
 }
 
+/** When an offload gives up that waits for leases, milliseconds of the clock; Infinity: none is on its models. */
+export function offloadDueMs(state: ModuleState, { kind, names, sinceMs }: Operation): number {
+  const inUse = [...state.replicas.values()].some(
+    (replica) => stays(replica) && names.some((name) => (replica.models.get(name)?.inflight ?? 0) > 0),
+  )
+  return kind === 'offload' && inUse ? sinceMs + state.definition.manifest.timeouts.drainMs : Number.POSITIVE_INFINITY
+}
+
+/** Nothing is granted on the models of an offload, so it does not wait for ever: why it is given up, or undefined. */
+export function overdueOffload(state: ModuleState, operation: Operation, nowMs: number): BerthError | undefined {
+  if (nowMs < offloadDueMs(state, operation)) return undefined
+  const names = operation.names.join(', ')
+  const seconds = state.definition.manifest.timeouts.drainMs / 1000
+  const message = `Module ${state.id} was asked to offload ${names}, which is still in use after ${seconds} s (timeouts.drain) and stays loaded there; try again when its inferences have ended.`
+  return new BerthError('MODULE_BUSY', message, { module: state.id, models: operation.names })
+}
+
 /** What requests wait for comes first, then what replicas are to have without anybody asking. */
 export function loads(state: ModuleState): readonly Decision[] {
   const free = mayLoad(state)

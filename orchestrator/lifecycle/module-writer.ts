@@ -11,11 +11,11 @@ import type { Decision, Moment } from './decision.ts'
 import type { Effects, LifecycleObserver } from './effects.ts'
 import type { LifecycleEvent } from './events.ts'
 import { grantLease, type Lease, type LeaseOutcome, type WaitOptions } from './lease.ts'
-import { replicaFor, turnKey } from './queue.ts'
+import { noteTurn, replicaFor } from './queue.ts'
 import { dropOperation, ReplicaDriver } from './replica-driver.ts'
 import type { Resources } from './resources/resources.ts'
 import type { Shortage } from './resources/schedule.ts'
-import { autoscales, noteLoad } from './scaling.ts'
+import { autoscales, noteLoad, rescaled } from './scaling.ts'
 import { isUrgent } from './shortage.ts'
 import {
   type LoadedModel,
@@ -157,6 +157,7 @@ export class ModuleWriter {
       caller: options.caller,
       priority: options.priority,
       sinceMs: this.#clock.now(),
+      turn: this.#state.turn,
       queuedSinceMs: undefined,
       position: 0,
       doom: undefined,
@@ -185,8 +186,12 @@ export class ModuleWriter {
     if (signal.aborted) return Promise.reject(reasonOf(signal))
     const id = this.#nextId++
     const settled = this.#operators.add(id, signal, () => this.post({ type: 'abandon', operation: id }))
-    const operation = { id, kind, models, names, doom: undefined, running: false, offloaded: new Set<string>() }
-    this.post({ type: 'operate', operation })
+    const sinceMs = this.#clock.now()
+    const offloaded = new Set<string>()
+    this.post({
+      type: 'operate',
+      operation: { id, kind, models, names, sinceMs, doom: undefined, running: false, offloaded },
+    })
     return settled
   }
 
@@ -292,8 +297,7 @@ export class ModuleWriter {
       case 'scale': {
         const { scaling, id } = this.#state
         this.#observer.scaled(id, scaling.target, decision.target, decision.cause)
-        scaling.target = decision.target
-        noteLoad(this.#state, this.#decidedMs)
+        rescaled(this.#state, decision.target, this.#decidedMs)
         return
       }
       case 'drain': {
@@ -327,6 +331,9 @@ export class ModuleWriter {
         return
       case 'finish':
         dropOperation(this.#state, decision.operation)
+        // What was to be loaded again without anybody asking is not, once somebody wants it out.
+        for (const { warm } of this.#state.replicas.values())
+          for (const model of decision.operation.names) warm.delete(model)
         this.#operators.take(decision.operation.id)?.resolve([...decision.operation.offloaded])
         return
       case 'refuse':
@@ -341,7 +348,7 @@ export class ModuleWriter {
     const caller = this.#callers.take(waiter.id)
     if (!caller) return
     if (waiter.kind !== 'use') return caller.resolve(undefined)
-    this.#state.served.set(turnKey(waiter.model, waiter.caller), this.#state.turn)
+    noteTurn(this.#state, waiter)
     const lease = this.#leaseOn(replica, waiter)
     if (lease) {
       this.#observer.admitted(this.#state.id, waiter.model, this.#clock.now() - waiter.sinceMs)

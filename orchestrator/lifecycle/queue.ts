@@ -21,9 +21,32 @@ export function lineUp(state: ModuleState): ReadonlyMap<string, readonly Waiter[
   return lines
 }
 
-/** Under which a caller's turn is kept. */
-export function turnKey(model: string, caller: string): string {
+/** The turn of a caller is kept under this. */
+function turnKey({ model, caller }: Waiter): string {
   return `${model} ${caller}`
+}
+
+/** More callers than this are not told apart by when they were served. */
+const turnsKept = 1_000
+
+/** It gets its turn now. */
+export function noteTurn({ served, turn }: ModuleState, waiter: Waiter): void {
+  const key = turnKey(waiter)
+  served.delete(key)
+  served.set(key, turn)
+  if (served.size <= turnsKept) return
+  for (const longestAgo of served.keys()) {
+    served.delete(longestAgo)
+    return
+  }
+}
+
+/**
+ * When a caller was last served, as a count. One who is new comes just before whoever was served last when it came: not
+ * before those who have waited since longer ago, or they would wait as long as there are new ones.
+ */
+function lastTurn({ served }: ModuleState, waiter: Waiter): number {
+  return served.get(turnKey(waiter)) ?? waiter.turn - 1.5
 }
 
 function isPlain(line: readonly Waiter[]): boolean {
@@ -37,9 +60,8 @@ function inTurns(state: ModuleState, line: readonly Waiter[]): Waiter[] {
       line.filter((waiter) => waiter.priority === priority),
       ({ caller }) => caller,
     )
-    // Who was served longest ago comes first; who never was, in order of arrival, before all others.
-    const served = ({ model, caller }: Waiter) => state.served.get(turnKey(model, caller)) ?? -1
-    const turns = [...callers.values()].sort(([a], [b]) => (a && b ? served(a) - served(b) : 0))
+    // Who was served longest ago comes first.
+    const turns = [...callers.values()].sort(([a], [b]) => (a && b ? lastTurn(state, a) - lastTurn(state, b) : 0))
     const longest = Math.max(0, ...turns.map(({ length }) => length))
     return Array.from({ length: longest }, (_, round) => turns.flatMap((own) => own[round] ?? [])).flat()
   })

@@ -3,7 +3,7 @@ import { type Decision, type Moment, nothing } from './decision.ts'
 import { warmsUp } from './loading.ts'
 import { needed } from './scaling.ts'
 import { isFree, isHeldBack } from './serving.ts'
-import { isLive, isUp, type ModuleState, modelConfiguration, type Replica, stays } from './state.ts'
+import { isLive, isUp, type ModuleState, modelConfiguration, type Replica, replacedBy, stays } from './state.ts'
 
 /** How many replicas there are to be, which of them go, and which come. */
 
@@ -73,7 +73,7 @@ function couldServe(state: ModuleState, replica: Replica): boolean {
 /** A restart that was asked for goes from replica to replica, so that the others serve. */
 function restarts(state: ModuleState): readonly Decision[] {
   const all = [...state.replicas.values()]
-  const old = all.filter((replica) => stays(replica) && replica.generation < state.restartBelow)
+  const old = all.filter((replica) => stays(replica) && replica.toRestart)
   const [first] = old
   if (!first) return nothing
   const staying = all.filter(stays)
@@ -98,12 +98,12 @@ function outdated(state: ModuleState): readonly Decision[] {
   const serving = current.filter((replica) => isUp(replica) && !warmsUp(state, replica) && !replica.operation)
   const old = staying.filter(isOld)
   // One that was to take over, and is outdated itself by now, makes room for the next first.
-  const stale = old.find(({ replaces }) => replaces !== undefined && staying.some(({ id }) => id === replaces))
+  const stale = old.find((replica) => isTakingOver(state, replica))
   if (stale) return drain(stale)
   for (const replica of old) {
     const isUnused = replica.models.size === 0 && replica.inflight === 0 && !replica.operation
     if (isUnused || serving.length >= Math.max(1, wantedReplicas(state).count)) return drain(replica)
-    const next = [...state.replicas.values()].find(({ replaces }) => replaces === replica.id)
+    const next = [...state.replicas.values()].find((other) => replacedBy(state, other) === replica)
     if (!next) return successor(state, replica, cause)
     if (serving.includes(next)) return drain(replica)
     return nothing
@@ -131,8 +131,8 @@ function surplus(state: ModuleState): readonly Decision[] {
   const { min, max } = state.definition.manifest.scale
   if (state.definition.external) return nothing
   const staying = [...state.replicas.values()].filter(stays)
-  const replaced = new Set(staying.flatMap(({ replaces }) => replaces ?? []))
-  const counted = staying.filter(({ id }) => !replaced.has(id))
+  const replaced = new Set(staying.map((replica) => replacedBy(state, replica)))
+  const counted = staying.filter((replica) => !replaced.has(replica))
   const limit = Math.min(max, Math.max(min, state.scaling.target))
   const over = counted.length - limit
   if (over <= 0) return nothing
@@ -151,7 +151,7 @@ function usefulness(replica: Replica): number {
 /** One that nobody uses is stopped after the module's stop_ttl. */
 export function sleeps(state: ModuleState, { nowMs }: Moment): readonly Decision[] {
   const { scale, stopTtlMs } = state.definition.manifest
-  if (!maySleep(state)) return nothing
+  if (!maySleep(state) || !hasSpare(state)) return nothing
   for (const replica of state.replicas.values()) {
     if (!isFree(replica) || replica.inflight > 0 || nowMs - replica.lastUsedMs < stopTtlMs) continue
     const cause =
@@ -159,6 +159,11 @@ export function sleeps(state: ModuleState, { nowMs }: Moment): readonly Decision
     return [{ do: 'drain', replica, cause, servesWaiters: true, idle: true }]
   }
   return nothing
+}
+
+/** More replicas run than the load asks for: one that went now would not be started again at once. */
+export function hasSpare(state: ModuleState): boolean {
+  return [...state.replicas.values()].filter(stays).length > wantedReplicas(state).count
 }
 
 /** More replicas run than always have to. */
@@ -189,8 +194,8 @@ export function wantedStarts(state: ModuleState, { nowMs }: Moment): readonly St
   const wanted = wantedReplicas(state)
   const decisions: StartDecision[] = []
   let count = live
-  for (const replica of all) {
-    if (replica.state !== 'failed') continue
+  const failed = all.filter((replica) => replica.state === 'failed')
+  for (const replica of failed.toSorted((a, b) => a.failure.untilMs - b.failure.untilMs)) {
     if (nowMs >= replica.failure.untilMs && isNeeded(state, replica, count))
       decisions.push({ do: 'start', replica: replica.id, cause: restartCause(state, replica, wanted) })
     // One whose back-off is not over holds its place: nothing else is started for it.
@@ -212,11 +217,13 @@ function mayStart(state: ModuleState): boolean {
 /** Whether a failed replica is to be started again; `live`: how many others run or will. */
 function isNeeded(state: ModuleState, replica: Replica, live: number): boolean {
   if (live < wantedReplicas(state).count) return true
-  const replaced = replica.replaces === undefined ? undefined : state.replicas.get(replica.replaces)
-  return (
-    (replaced !== undefined && stays(replaced)) ||
-    (live < state.definition.manifest.scale.max && revives(state, replica))
-  )
+  return isTakingOver(state, replica) || (live < state.definition.manifest.scale.max && revives(state, replica))
+}
+
+/** What it is to replace still serves. */
+function isTakingOver(state: ModuleState, replica: Replica): boolean {
+  const replaced = replacedBy(state, replica)
+  return replaced !== undefined && stays(replaced)
 }
 
 function revives(state: ModuleState, replica: Replica): boolean {
@@ -260,7 +267,10 @@ export function retryMs(state: ModuleState, nowMs: number): number {
   const all = [...state.replicas.values()]
   const live = all.filter(stays).length
   let retry = Number.POSITIVE_INFINITY
-  if (state.failure.untilMs > nowMs && wantedReplicas(state).count > live) retry = state.failure.untilMs
+  const wanted = wantedReplicas(state).count
+  // A preparation is tried again also while an older generation serves.
+  if (state.failure.untilMs > nowMs && wanted > (state.preparation.state === 'failed' ? 0 : live))
+    retry = state.failure.untilMs
   for (const replica of all) {
     if (replica.state !== 'failed' || replica.failure.untilMs <= nowMs) continue
     // Others that serve in its place let it go when its time is up.

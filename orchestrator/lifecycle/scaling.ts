@@ -39,8 +39,11 @@ export function noteLoad(state: ModuleState, nowMs: number): void {
   const { scaling } = state
   const { min, max } = state.definition.manifest.scale
   const floor = Math.max(1, min)
-  scaling.target = Math.max(floor, Math.min(scaling.target, Math.max(floor, max)))
-  if (!autoscales(state)) return forgetLoad(scaling)
+  const target = Math.max(floor, Math.min(scaling.target, Math.max(floor, max)))
+  // Other limits hold: what the load was under those before says nothing about it.
+  if (target !== scaling.target || !autoscales(state)) forgetLoad(scaling)
+  scaling.target = target
+  if (!autoscales(state)) return
   const load = needed(state)
   // Requests that a start holds back say nothing about how many replicas they need.
   if (load > scaling.target && upCount(state) >= scaling.target) scaling.overSinceMs ??= nowMs
@@ -52,6 +55,13 @@ export function noteLoad(state: ModuleState, nowMs: number): void {
     scaling.underSinceMs = undefined
     scaling.peak = 0
   }
+}
+
+/** Another number holds: the load is watched anew. */
+export function rescaled(state: ModuleState, target: number, nowMs: number): void {
+  state.scaling.target = target
+  forgetLoad(state.scaling)
+  noteLoad(state, nowMs)
 }
 
 function forgetLoad(scaling: Scaling): void {

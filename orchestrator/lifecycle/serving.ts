@@ -1,4 +1,4 @@
-import type { ModuleState, Replica } from './state.ts'
+import { type ModuleState, type Replica, stays } from './state.ts'
 
 /** A lease only on a replica that is ready, has the model, and is neither leaving nor under suspicion. */
 export function canServe(replica: Replica, model: string): boolean {
@@ -10,9 +10,18 @@ export function canServe(replica: Replica, model: string): boolean {
   )
 }
 
+/** Whoever waits for the model waits for other requests, not for a start or a load. */
 export function isServed(state: ModuleState, model: string): boolean {
-  for (const replica of state.replicas.values()) if (canServe(replica, model)) return true
+  for (const replica of state.replicas.values()) {
+    if (canServe(replica, model) || isStaleInUse(replica, model)) return true
+  }
   return false
+}
+
+/** Its configuration has changed, and it is loaded anew as soon as those who use it have ended. */
+export function isStaleInUse(replica: Replica, model: string): boolean {
+  const loaded = replica.models.get(model)
+  return loaded?.stale === true && loaded.inflight > 0 && stays(replica)
 }
 
 /** An explicit offload that waits for leases must get its turn: nothing new is granted on, or loaded of, its models. */

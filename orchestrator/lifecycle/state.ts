@@ -36,8 +36,6 @@ export interface ModuleState {
   readonly adhoc: Map<string, JsonObject>
   /** A restart that was asked for; carried out as a drain of what runs now, one replica after the other. */
   restartCause: string | undefined
-  /** Generations below this one are to be replaced by an asked-for restart. */
-  restartBelow: number
 }
 
 export interface ModuleDefinition {
@@ -110,8 +108,10 @@ export interface Replica {
   readonly failure: Failure
   /** Models to load although nobody asks: what was lost in a crash, or what the replica has that it is to replace. */
   readonly warm: Set<string>
-  /** The id of the outdated replica that goes when this one serves in its place. */
-  readonly replaces: string | undefined
+  /** The outdated replica that goes when this one serves in its place. */
+  readonly replaces: { readonly id: string; readonly generation: number } | undefined
+  /** A restart was asked for while it ran: it is to be replaced. */
+  toRestart: boolean
 }
 
 export interface Drain {
@@ -155,6 +155,8 @@ export interface Waiter {
   readonly caller: string
   readonly priority: Priority
   readonly sinceMs: number
+  /** The module's count of grants when it came. */
+  readonly turn: number
   /** Since when only other requests, not a cold start, keep it waiting. */
   queuedSinceMs: number | undefined
   position: number
@@ -167,6 +169,7 @@ export interface Operation {
   readonly kind: 'load' | 'offload'
   readonly models: Readonly<Record<string, JsonObject>>
   readonly names: readonly string[]
+  readonly sinceMs: number
   /** Why it can't be carried out; it is told so in the next decision. */
   doom: BerthError | undefined
   /** An offload goes from replica to replica: one is at it. */
@@ -198,6 +201,14 @@ export function stays(replica: Replica): boolean {
   return isLive(replica) && replica.drain === undefined
 }
 
+/** The outdated replica that this one is to take over from, while it is that: its id may be another's later, and a change may be taken back. */
+export function replacedBy(state: ModuleState, { replaces }: Replica): Replica | undefined {
+  if (replaces === undefined) return undefined
+  const replaced = state.replicas.get(replaces.id)
+  if (replaced?.generation !== replaces.generation) return undefined
+  return replaced.specHash === state.definition.specHash ? undefined : replaced
+}
+
 export function newModuleState(definition: ModuleDefinition, wanted: ModuleState['wanted']): ModuleState {
   return {
     id: definition.manifest.id,
@@ -214,7 +225,6 @@ export function newModuleState(definition: ModuleDefinition, wanted: ModuleState
     scaling: { target: 1, overSinceMs: undefined, underSinceMs: undefined, peak: 0 },
     adhoc: new Map(),
     restartCause: undefined,
-    restartBelow: 0,
   }
 }
 
@@ -256,7 +266,8 @@ export function newReplica(
     restarts: before?.restarts ?? 0,
     failure: before ? { ...before.failure } : noFailure(),
     warm: new Set([...(before?.warm ?? []), ...warm]),
-    replaces: replaces?.id ?? before?.replaces,
+    replaces: replaces ? { id: replaces.id, generation: replaces.generation } : before?.replaces,
+    toRestart: false,
   }
 }
 

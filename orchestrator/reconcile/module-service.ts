@@ -244,7 +244,7 @@ function failureOf(state: Readonly<ModuleState>): BerthError | undefined {
   if (state.preparation.state === 'failed') return state.preparation.error
   for (const replica of state.replicas.values()) {
     // One that had failed before a restart was asked for says nothing about the restart.
-    if (replica.state === 'failed' && replica.generation >= state.restartBelow) return replica.error
+    if (replica.state === 'failed' && !replica.toRestart) return replica.error
   }
   return undefined
 }
@@ -263,5 +263,5 @@ function isScaled(state: Readonly<ModuleState>): boolean {
 
 function isRunningAnew(state: Readonly<ModuleState>): boolean {
   const live = [...state.replicas.values()].filter(isLive)
-  return live.every((replica) => replica.generation >= state.restartBelow) && live.some(isUp)
+  return live.every((replica) => !replica.toRestart) && live.some(isUp)
 }

@@ -1,7 +1,7 @@
 import { warmsUp } from '../loading.ts'
 import { maySleep } from '../replicas.ts'
 import { isFree, isHeldBack } from '../serving.ts'
-import { isLive, type LoadedModel, type ModuleState, type Replica } from '../state.ts'
+import { isLive, type LoadedModel, type ModuleState, type Replica, replacedBy } from '../state.ts'
 import type { Standing } from './eviction.ts'
 
 /** What a start and a load take where none was seen yet, milliseconds. */
@@ -24,8 +24,8 @@ export function standingOf(state: Readonly<ModuleState>, replica: Replica): Stan
   }
 }
 
-function takesOver(state: Readonly<ModuleState>, { replaces }: Replica): boolean {
-  const replaced = replaces === undefined ? undefined : state.replicas.get(replaces)
+function takesOver(state: Readonly<ModuleState>, replica: Replica): boolean {
+  const replaced = replacedBy(state, replica)
   return replaced !== undefined && isLive(replaced)
 }
 

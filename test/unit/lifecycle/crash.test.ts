@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { BerthError } from '../../../orchestrator/domain/errors.ts'
-import { createRig, type Rig, settled } from './rig.ts'
+import { createRig, everythingWorks, type Rig, settled } from './rig.ts'
 
 /** The next generation, up to its loads. */
 async function restarted(rig: Rig): Promise<void> {
@@ -171,6 +171,25 @@ describe('a workload that ends', () => {
     await rig.started()
     rig.writer.observe([], listedMs)
     expect(rig.replica?.state).toBe('starting')
+  })
+
+  it('finds nothing left of failures that came before an earlier start', async () => {
+    const rig = createRig({ manifest: { scale: { min: 1, max: 1 } } })
+    rig.writer.post({ type: 'tick' })
+    for (let count = 0; count < 6; count += 1) {
+      await rig.failing('prepare', new BerthError('REQUIREMENTS_FAILED', 'no such package'))
+      rig.clock.advance(60_000)
+      await settled()
+    }
+    await everythingWorks(rig)
+    expect(rig.replica?.state).toBe('idle')
+    rig.effects.storeFault = new Error('disk full')
+    await rig.exits()
+    rig.clock.advance(500)
+    rig.effects.storeFault = undefined
+    rig.clock.advance(500)
+    await everythingWorks(rig)
+    expect(rig.replica?.state).toBe('idle')
   })
 })
 

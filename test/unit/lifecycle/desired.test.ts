@@ -155,6 +155,22 @@ describe('enable', () => {
     await rig.loaded()
     expect(asked.granted?.generation).toBe(2)
   })
+
+  it('keeps what had not gone yet: nothing in flight is cut short', async () => {
+    const rig = createRig()
+    await rig.ready()
+    const running = rig.acquire()
+    await settled()
+    rig.writer.post({ type: 'want', wanted: 'disabled' })
+    rig.clock.advance(1_000)
+    rig.writer.post({ type: 'want', wanted: 'enabled' })
+    rig.clock.advance(60_000)
+    running.granted?.release()
+    const next = rig.acquire()
+    await settled()
+    expect(next.granted?.generation).toBe(1)
+    expect(rig.effects.count('stop')).toBe(0)
+  })
 })
 
 describe('remove', () => {
@@ -293,6 +309,20 @@ describe('a changed configuration of one model', () => {
     await settled()
     expect(asked.error?.code).toBe('MODEL_NOT_FOUND')
   })
+
+  it('keeps nobody waiting without a limit for those who use it as it was', async () => {
+    const rig = createRig()
+    await rig.ready()
+    rig.acquire()
+    await settled()
+    rig.writer.post({ type: 'define', definition: testDefinition({ models: { m: { size: 2 } } }) })
+    const next = rig.acquire()
+    await settled()
+    expect(next.positions).toEqual([1])
+    rig.clock.advance(60_000)
+    await settled()
+    expect(next.error).toMatchObject({ code: 'MODULE_BUSY', details: { reason: 'timeout' } })
+  })
 })
 
 describe('changed files', () => {
@@ -314,7 +344,7 @@ describe('changed files', () => {
     await rig.answering()
     expect(rig.effects.open('load').names).toEqual(['m'])
     await rig.loaded()
-    expect(after.granted).toMatchObject({ replica: 'mod-1', generation: 2 })
+    expect(after.granted).toMatchObject({ replica: 'mod-1', generation: 1 })
     meanwhile.granted?.release()
     await settled()
     expect(rig.effects.open('stop').replica).toMatchObject({ id: 'mod-0', generation: 1 })
@@ -426,5 +456,20 @@ describe('changed files', () => {
     await rig.answering()
     await rig.loaded()
     expect(asked.granted).toBeDefined()
+  })
+
+  it('whose preparation fails are tried again after the back-off, while the old generation serves', async () => {
+    const rig = createRig({ manifest: { scale: { min: 1, max: 1 } } })
+    await rig.idle()
+    rig.writer.post({
+      type: 'define',
+      definition: testDefinition({ specHash: 'spec-2', manifest: { scale: { min: 1, max: 1 } } }),
+    })
+    await rig.failing('prepare', new BerthError('IMAGE_UNAVAILABLE', 'the registry is away'))
+    const before = rig.effects.count('prepare')
+    rig.clock.advance(500)
+    await settled()
+    expect(rig.effects.count('prepare')).toBe(before + 1)
+    expect(rig.replica?.state).toBe('idle')
   })
 })

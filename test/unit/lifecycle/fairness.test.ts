@@ -96,4 +96,37 @@ describe('the line', () => {
     await settled()
     expect([second?.positions, third?.positions, other.positions]).toEqual([[1, 2], [2, 3], [1]])
   })
+
+  it('is not for ever headed by whoever is new', async () => {
+    const rig = createRig()
+    await rig.ready()
+    let current = rig.acquire('m', from('a'))
+    await settled()
+    const second = rig.acquire('m', from('a'))
+    let others = 0
+    for (; others < 20 && !second.granted; others += 1) {
+      const next = rig.acquire('m', from(`new ${others}`))
+      await settled()
+      current.granted?.release()
+      await settled()
+      current = next
+    }
+    expect(others).toBeLessThanOrEqual(3)
+  })
+
+  it('remembers no more callers than it needs', async () => {
+    const rig = createRig()
+    await rig.ready()
+    let current = rig.acquire('m', from('first'))
+    for (let count = 0; count < 1_500; count += 1) {
+      const next = rig.acquire('m', from(`caller ${count}`))
+      await settled()
+      current.granted?.release()
+      await settled()
+      current = next
+      rig.acquire('m', from('last', { priority: 'low' })).lease.catch(() => {})
+      if (count % 50 === 0) rig.clock.advance(1)
+    }
+    expect(rig.state.served.size).toBeLessThanOrEqual(1_000)
+  })
 })

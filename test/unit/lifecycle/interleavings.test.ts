@@ -2,7 +2,7 @@ import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { BerthError, type ErrorCode } from '../../../orchestrator/domain/errors.ts'
 import { type Priority, priorities } from '../../../orchestrator/domain/priority.ts'
-import type { Waiter } from '../../../orchestrator/lifecycle/state.ts'
+import { stays, type Waiter } from '../../../orchestrator/lifecycle/state.ts'
 import { type TestDefinition, testDefinition } from '../../support/definitions.ts'
 import { type Asked, type AskedWork, createRig, type EffectCall, type Rig, settled } from './rig.ts'
 
@@ -28,6 +28,7 @@ type Step =
   | { readonly do: 'restart' | 'adopt' | 'check' | 'engine-back' }
   | { readonly do: 'exit' | 'vanish'; readonly which: number }
   | { readonly do: 'succeed'; readonly which: number }
+  | { readonly do: 'work' }
   | { readonly do: 'fail'; readonly which: number; readonly code: ErrorCode }
   | { readonly do: 'report'; readonly which: number; readonly models: readonly string[] }
   | { readonly do: 'advance'; readonly ms: number }
@@ -62,7 +63,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
       size: fc.integer({ min: 1, max: 2 }),
       stopTtlMs: fc.constantFrom(Number.POSITIVE_INFINITY, 0, 5_000),
       min: fc.nat(2),
-      more: fc.nat(2),
+      more: fc.nat(3),
     }),
   },
   {
@@ -80,6 +81,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   },
   { weight: 2, arbitrary: fc.record({ do: fc.constantFrom('exit' as const, 'vanish' as const), which }) },
   { weight: 16, arbitrary: fc.record({ do: fc.constant('succeed' as const), which: fc.nat(2) }) },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant('work' as const) }) },
   {
     weight: 3,
     arbitrary: fc.record({
@@ -107,8 +109,8 @@ class World {
   readonly rig: Rig = createRig(described({ spec: 1, size: 1, stopTtlMs: Number.POSITIVE_INFINITY, min: 0, more: 1 }))
   readonly asked: (Asked & Pick<Waiter, 'model' | 'caller' | 'priority'>)[] = []
   readonly works: AskedWork[] = []
-  /** Generations whose workload may exist, with the id of their replica. */
-  readonly #live = new Map<number, string>()
+  /** Generations whose workload may exist (`id#generation`), with the id of their replica. */
+  readonly #live = new Map<string, string>()
   readonly #waits = new Set<Promise<unknown>>()
 
   constructor() {
@@ -117,13 +119,11 @@ class World {
 
   #onCall(call: EffectCall): void {
     const { calls } = this.rig.effects
-    const generation = call.replica?.generation ?? 0
+    const id = call.replica?.id ?? ''
+    const generation = `${id}#${call.replica?.generation}`
     if (call.kind === 'start') {
-      const failed = this.rig.told
-        .filter((line) => line.endsWith('-> failed'))
-        .map((line) => Number(/#(\d+)/.exec(line)?.[1]))
+      const failed = this.rig.told.filter((line) => line.endsWith('-> failed')).map((line) => line.split(' ')[0])
       const others = [...this.#live].filter(([other]) => !failed.includes(other))
-      const id = call.replica?.id ?? ''
       expect(
         others.filter(([, replica]) => replica === id),
         'generations of one replica that live when another is started',
@@ -139,7 +139,8 @@ class World {
           other !== call &&
           !other.settled &&
           (other.kind === 'load' || other.kind === 'offload') &&
-          other.replica?.generation === generation,
+          other.replica?.id === id &&
+          other.replica.generation === call.replica?.generation,
       )
       expect(
         busy.filter(({ signal }) => !signal?.aborted),
@@ -158,7 +159,7 @@ class World {
   }
 
   /** A start that fails and a stop that has ended leave no workload. */
-  #watchEnd(call: EffectCall, generation: number): void {
+  #watchEnd(call: EffectCall, generation: string): void {
     const { resolve, reject } = call
     call.resolve = (answer) => {
       if (call.kind === 'stop') this.#live.delete(generation)
@@ -172,7 +173,7 @@ class World {
 
   async take(step: Step): Promise<void> {
     const { rig } = this
-    const callsBefore = rig.effects.calls.length
+    let callsBefore = rig.effects.calls.length
     switch (step.do) {
       case 'acquire':
         this.#acquire(step)
@@ -222,6 +223,10 @@ class World {
       case 'succeed':
         this.#succeed(pick(this.#open(), step.which))
         break
+      case 'work':
+        await this.#work()
+        callsBefore = rig.effects.calls.length
+        break
       case 'fail':
         pick(this.#open(), step.which)?.reject(new BerthError(step.code, 'it failed'))
         break
@@ -237,6 +242,21 @@ class World {
     await settled()
     expect(rig.effects.calls.length - callsBefore, 'effects of one step').toBeLessThan(24)
     this.#check()
+  }
+
+  /** Everything that is under way succeeds, until nothing is: then there are no more replicas than there may be. */
+  async #work(): Promise<void> {
+    const { state } = this.rig
+    for (let round = 0; this.#open().length > 0; round += 1) {
+      expect(round, 'rounds until it comes to rest').toBeLessThan(60)
+      for (const call of this.#open()) this.#succeed(call)
+      await settled()
+    }
+    const leaves = [...state.replicas.values()].some(({ drain }) => drain !== undefined)
+    const outdated = [...state.replicas.values()].some(({ specHash }) => specHash !== state.definition.specHash)
+    if (leaves || outdated || state.wanted !== 'enabled') return
+    const { max } = state.definition.manifest.scale
+    expect([...state.replicas.values()].filter(stays).length, 'replicas at rest').toBeLessThanOrEqual(max)
   }
 
   /** A listing in which one replica has ended, or isn't there any more. */
@@ -291,8 +311,8 @@ class World {
     const { rig } = this
     // As the plan has it: only a workload that nobody owns and that no newer one outlived.
     if (rig.state.wanted !== 'enabled' || rig.state.replicas.size > 0 || this.#live.size > 0) return
-    const generation = rig.effects.nextGeneration()
-    this.#live.set(generation, 'mod-0')
+    const generation = rig.effects.nextGeneration('mod-0')
+    this.#live.set(`mod-0#${generation}`, 'mod-0')
     this.works.push(rig.work(() => rig.writer.adopt(rig.observed({ generation }), rig.workload(generation))))
   }
 
@@ -385,7 +405,7 @@ class World {
 }
 
 /** `scale.max` is never more than this. */
-const mostReplicas = 5
+const mostReplicas = 6
 
 interface Described {
   readonly spec: number

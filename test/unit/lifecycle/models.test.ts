@@ -109,6 +109,35 @@ describe('an explicit offload', () => {
     await rig.healthy(['m'])
     expect(rig.replica).toMatchObject({ state: 'ready', drain: undefined })
   })
+
+  it('also holds for what was to be loaded again after a crash', async () => {
+    const rig = createRig()
+    await rig.ready()
+    await rig.exits()
+    const offload = rig.work((signal) => rig.writer.offload(['m'], signal))
+    await settled()
+    expect(offload.names).toEqual([])
+    rig.clock.advance(10_000)
+    await settled()
+    expect(rig.effects.count('start')).toBe(1)
+  })
+
+  it('waits for leases as long as a drain does, and then lets new ones be granted again', async () => {
+    const rig = createRig()
+    await rig.ready()
+    const running = rig.acquire('m', { maxInflight: 2 })
+    await settled()
+    const offload = rig.work((signal) => rig.writer.offload(['m'], signal))
+    const waiting = rig.acquire('m', { maxInflight: 2 })
+    rig.clock.advance(29_999)
+    await settled()
+    expect([offload.over, waiting.granted]).toEqual([false, undefined])
+    rig.clock.advance(1)
+    await settled()
+    expect(offload.error).toMatchObject({ code: 'MODULE_BUSY', details: { models: ['m'] } })
+    expect(waiting.granted).toBeDefined()
+    expect(running.granted).toBeDefined()
+  })
 })
 
 describe('a model that nobody uses', () => {

@@ -1,31 +1,9 @@
 import { describe, expect, it } from 'vitest'
 import { BerthError } from '../../../orchestrator/domain/errors.ts'
 import { testDefinition } from '../../support/definitions.ts'
-import { type Asked, createRig, type Rig, settled } from './rig.ts'
+import { type Asked, createRig, everythingWorks, type Rig, settled } from './rig.ts'
 
 const scaled = (min: number, max: number) => ({ manifest: { scale: { min, max } } })
-
-/** Whatever is under way succeeds, until nothing is. */
-async function everythingWorks(rig: Rig): Promise<void> {
-  for (let round = 0; round < 50; round += 1) {
-    await settled()
-    const open = rig.effects.calls.filter(({ settled: over, kind }) => !over && kind !== 'health')
-    if (open.length === 0) return
-    for (const call of open) {
-      const answers = {
-        prepare: undefined,
-        start: rig.workload(call.replica?.generation ?? 0),
-        answer: { state: 'idle', models: [] },
-        load: call.names,
-        offload: call.names,
-        stop: undefined,
-        health: undefined,
-      }
-      call.resolve(answers[call.kind] as never)
-    }
-  }
-  throw new Error('it does not come to rest')
-}
 
 const ids = (rig: Rig, state = 'ready') =>
   [...rig.state.replicas.values()].filter((replica) => replica.state === state).map(({ id }) => id)
@@ -36,6 +14,9 @@ async function started(options: Parameters<typeof createRig>[0]): Promise<Rig> {
   await everythingWorks(rig)
   return rig
 }
+
+const exit1 = new BerthError('WORKLOAD_EXITED', 'exit code 1')
+const generationOf = (rig: Rig, id: string) => rig.state.replicas.get(id)?.generation ?? 0
 
 describe('replicas that always run', () => {
   it('start in parallel, each under an id of its own', async () => {
@@ -91,6 +72,24 @@ describe('replicas that always run', () => {
     for (const { granted } of both) granted?.release()
     await everythingWorks(rig)
     expect(rig.state.replicas.size).toBe(1)
+  })
+
+  it('do not keep a request waiting for the one that has failed most often', async () => {
+    const rig = await started(scaled(2, 2))
+    const fails = (id: string) =>
+      rig.writer.post({ type: 'exited', replica: id, generation: generationOf(rig, id), error: exit1 })
+    for (let count = 0; count < 7; count += 1) {
+      fails('mod-0')
+      rig.clock.advance(55_000)
+      await everythingWorks(rig)
+    }
+    fails('mod-0')
+    rig.writer.post({ type: 'define', definition: testDefinition(scaled(0, 2)) })
+    fails('mod-1')
+    const asked = rig.acquire()
+    rig.clock.advance(1_000)
+    await everythingWorks(rig)
+    expect(asked.granted?.replica).toBe('mod-1')
   })
 })
 
@@ -217,6 +216,37 @@ describe('changed files of several replicas', () => {
     ])
     expect(fewest).toBe(2)
   })
+
+  it('leave nothing behind that counts a later replica out, whose id an outdated one had', async () => {
+    const changed = (min: number, max: number) => testDefinition({ ...scaled(min, max), specHash: 'spec-2' })
+    const rig = await started(scaled(1, 1))
+    const held = rig.acquire()
+    await everythingWorks(rig)
+    rig.writer.post({ type: 'define', definition: changed(1, 1) })
+    await everythingWorks(rig)
+    held.granted?.release()
+    await everythingWorks(rig)
+    expect([...rig.state.replicas.keys()]).toEqual(['mod-1'])
+    rig.writer.post({ type: 'define', definition: changed(2, 2) })
+    await everythingWorks(rig)
+    expect([...rig.state.replicas.keys()].sort()).toEqual(['mod-0', 'mod-1'])
+    rig.writer.post({ type: 'define', definition: changed(1, 1) })
+    await everythingWorks(rig)
+    expect(rig.state.replicas.size).toBe(1)
+  })
+
+  it('that are changed back while the new one has failed leave the old one alone, and start no other', async () => {
+    const rig = await started(scaled(1, 1))
+    rig.acquire()
+    await everythingWorks(rig)
+    rig.writer.post({ type: 'define', definition: testDefinition({ ...scaled(1, 1), specHash: 'spec-2' }) })
+    await rig.prepared()
+    await rig.failing('start', new BerthError('WORKLOAD_EXITED', 'exit code 1'))
+    expect(rig.state.replicas.get('mod-1')?.state).toBe('failed')
+    rig.writer.post({ type: 'define', definition: testDefinition(scaled(1, 1)) })
+    await everythingWorks(rig)
+    expect([...rig.state.replicas.keys()]).toEqual(['mod-0'])
+  })
 })
 
 describe('a restart of several replicas', () => {
@@ -229,9 +259,22 @@ describe('a restart of several replicas', () => {
     }
     rig.writer.post({ type: 'restart' })
     await everythingWorks(rig)
-    expect([...rig.state.replicas.values()].every(({ generation }) => generation > 3)).toBe(true)
+    expect([...rig.state.replicas.values()].every(({ generation }) => generation === 2)).toBe(true)
     expect(rig.state.replicas.size).toBe(3)
     expect(fewest).toBe(2)
+  })
+
+  it('is over when each has been replaced once, whatever the counts of their generations', async () => {
+    const rig = await started(scaled(2, 2))
+    for (let count = 0; count < 5; count += 1) {
+      rig.writer.post({ type: 'exited', replica: 'mod-0', generation: generationOf(rig, 'mod-0'), error: exit1 })
+      rig.clock.advance(60_000)
+      await everythingWorks(rig)
+    }
+    const before = rig.effects.count('start')
+    rig.writer.post({ type: 'restart' })
+    await everythingWorks(rig)
+    expect(rig.effects.count('start')).toBe(before + 2)
   })
 })
 
@@ -309,5 +352,55 @@ describe('autoscaling', () => {
     rig.clock.advance(1_000)
     await everythingWorks(rig)
     expect(rig.state.replicas.size).toBe(2)
+  })
+
+  it('goes down step by step, and does nothing in between', async () => {
+    const rig = await started(scaled(0, 4))
+    const all = Array.from({ length: 4 }, () => rig.acquire())
+    for (let seconds = 0; seconds < 8; seconds += 1) {
+      rig.clock.advance(1_000)
+      await everythingWorks(rig)
+    }
+    expect(all.filter(({ granted }) => granted)).toHaveLength(4)
+    all[0]?.granted?.release()
+    rig.clock.advance(100_000)
+    for (const { granted } of all) granted?.release()
+    expect(rig.clock.advance(250_000), 'timers').toBeLessThan(10)
+    await everythingWorks(rig)
+    expect(rig.state.replicas.size).toBe(3)
+    expect(rig.clock.advance(300_000), 'timers').toBeLessThan(10)
+    await everythingWorks(rig)
+    expect(rig.state.replicas.size).toBe(1)
+  })
+
+  it('watches the load anew when its limits change', async () => {
+    const rig = await started(scaled(0, 4))
+    const all = Array.from({ length: 4 }, () => rig.acquire())
+    for (let seconds = 0; seconds < 8; seconds += 1) {
+      rig.clock.advance(1_000)
+      await everythingWorks(rig)
+    }
+    all[0]?.granted?.release()
+    rig.clock.advance(100_000)
+    all[1]?.granted?.release()
+    rig.writer.post({ type: 'define', definition: testDefinition(scaled(0, 3)) })
+    expect(rig.clock.advance(400_000), 'timers').toBeLessThan(10)
+    await everythingWorks(rig)
+    expect(rig.state.replicas.size).toBe(2)
+  })
+
+  it('has no replica stopped as idle that it would start again', async () => {
+    const rig = await started({ manifest: { scale: { min: 0, max: 2, targetInflight: 1 }, stopTtlMs: 5_000 } })
+    const both = [rig.acquire('m', { maxInflight: 4 }), rig.acquire('m', { maxInflight: 4 })]
+    await everythingWorks(rig)
+    for (let count = 0; count < 10; count += 1) {
+      rig.clock.advance(5_000)
+      await everythingWorks(rig)
+    }
+    expect(rig.effects.count('start')).toBe(2)
+    for (const { granted } of both) granted?.release()
+    rig.clock.advance(5_000)
+    await everythingWorks(rig)
+    expect(rig.state.replicas.size).toBe(0)
   })
 })

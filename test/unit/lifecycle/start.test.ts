@@ -246,6 +246,37 @@ describe('a failed start', () => {
     rig.clock.advance(500)
     expect(started(rig)).toBe(2)
   })
+
+  it('that took longer than a healthy replica has to live is a failure like any other', async () => {
+    const rig = createRig({ manifest: { scale: { min: 1, max: 1 } } })
+    rig.writer.post({ type: 'tick' })
+    await rig.prepared()
+    for (let count = 1; count <= 5; count += 1) {
+      await rig.started()
+      rig.clock.advance(60_000)
+      await rig.failing('answer', new BerthError('START_TIMEOUT', 'no answer within 60 s'))
+      await rig.stopped()
+      expect(rig.replica?.failure.count).toBe(count)
+      rig.clock.advance(60_000)
+      await settled()
+    }
+  })
+
+  it('can be for want of an end: who waits for a workload that the engine does not end is told', async () => {
+    const rig = createRig()
+    await rig.ready()
+    rig.writer.post({ type: 'restart' })
+    await rig.prepared()
+    const asked = rig.acquire()
+    const load = rig.work((signal) => rig.writer.load({ m: {} }, signal))
+    rig.clock.advance(90_000)
+    await settled()
+    expect(asked.error).toBeUndefined()
+    rig.clock.advance(60_000)
+    await settled()
+    expect(asked.error).toMatchObject({ code: 'ENGINE_UNAVAILABLE', details: { replicas: ['mod-0'] } })
+    expect(load.error).toMatchObject({ code: 'ENGINE_UNAVAILABLE' })
+  })
 })
 
 describe('a failed load', () => {
