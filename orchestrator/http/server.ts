@@ -2,7 +2,8 @@
  * HTTP: thin routes over the services. `createServer` makes the app, `listen` opens its port; who may come in is in
  * `gate.ts` and `auth/`, how errors look in `errors.ts`.
  */
-import type { Socket } from 'node:net'
+import type { Server, Socket } from 'node:net'
+import { setImmediate } from 'node:timers/promises'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import { type FastifyBaseLogger, fastify, LogController } from 'fastify'
 import { isLoopback } from '../config/address.ts'
@@ -49,6 +50,8 @@ export type RoutePlugin = (app: App, context: RouteContext) => void | Promise<vo
 const headersTimeoutMs = 20_000
 /** For a request's headers and body, so that nobody holds a connection by sending slowly. Answers may take any time. */
 const requestTimeoutMs = 300_000
+/** Connections that come without end do not hold up the end. */
+const mostTakenIn = 2_000
 
 export function createServer(options: ServerOptions): App {
   const { config, services, telemetry } = options
@@ -98,6 +101,11 @@ export function createServer(options: ServerOptions): App {
     logger: telemetry.logger,
     ...(config.auth === 'none' ? { hostCheck: createHostCheck(config.allowedHosts) } : {}),
   })
+  // Before anything else of the end: a connection whose request has not been read yet looks as if it were idle.
+  app.addHook('preClose', async () => {
+    app.drain()
+    await takeIn(app.server)
+  })
   takePlainRoutes(app, {
     gate,
     metrics: telemetry.metrics,
@@ -137,6 +145,22 @@ export function createServer(options: ServerOptions): App {
   })
   app.addHook('onClose', async () => clearTimeout(force))
   return app
+}
+
+/**
+ * Resolves when nobody waits at the port any more: those who have connected are told to come later, while a port that closes
+ * cuts them. Between two immediates the event loop looks at the port, and takes one.
+ */
+async function takeIn(server: Server): Promise<void> {
+  let taken = 0
+  const onConnection = (): void => void taken++
+  server.on('connection', onConnection)
+  for (let round = 0, before = -1; before !== taken && round < mostTakenIn; round += 1) {
+    before = taken
+    await setImmediate()
+    await setImmediate()
+  }
+  server.off('connection', onConnection)
 }
 
 /** Opens the port and answers its URL. Rejects with CONFIG_INVALID when the address can't be had. */

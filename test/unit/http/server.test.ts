@@ -137,6 +137,14 @@ describe('draining', () => {
 })
 
 describe('connections', () => {
+  it('those who wait at the port when it closes are told to come later', async () => {
+    const { app, url } = await listeningServer()
+    const request = 'POST /api/modules/embeddings/enable HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n'
+    const asked = Array.from({ length: 20 }, () => raw(url, request))
+    await app.close()
+    for (const answer of await Promise.all(asked)) expect(answer).toMatch(/^HTTP\/1\.1 503 .*SHUTTING_DOWN/s)
+  })
+
   it('what is no HTTP gets a JSON error', async () => {
     const { url } = await listeningServer()
     const answer = await raw(url, 'HELLO\r\n\r\n')
