@@ -31,6 +31,7 @@ const commands = {
   berth: { args: ['orchestrator/cli/berth.ts'], dev: false },
   test: { args: ['test/run.ts'], dev: true },
   bench: { args: ['bench/run.ts'], dev: true },
+  chaos: { args: ['test/chaos/run.ts'], dev: true },
 }
 
 main().catch((error) => {

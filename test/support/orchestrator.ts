@@ -40,8 +40,8 @@ export interface TestBerth {
   kill(): Promise<void>
   /** SIGTERM; resolves with its exit code. */
   stop(): Promise<number | null>
-  /** Starts again on the same folders and port. */
-  restart(): Promise<void>
+  /** Starts again on the same folders and port; `wait: false` does not wait until it is ready. */
+  restart(options?: { readonly wait: boolean }): Promise<void>
   /** SIGTERM, then everything that is left of it is removed. */
   close(): Promise<void>
 }
@@ -96,7 +96,7 @@ export async function startBerth(options: TestBerthOptions): Promise<TestBerth> 
   let child: ChildProcess
   let log = ''
 
-  async function start(): Promise<void> {
+  async function start({ wait }: { readonly wait: boolean } = { wait: true }): Promise<void> {
     const [program = process.execPath, ...args] = [...(options.under ?? []), process.execPath, main]
     child = spawn(program, args, { cwd: folder, env: clean(env), stdio: ['ignore', 'pipe', 'pipe'] })
     child.stdout?.on('data', (bytes: Buffer) => {
@@ -106,6 +106,7 @@ export async function startBerth(options: TestBerthOptions): Promise<TestBerth> 
       log += bytes.toString()
     })
     const started = child
+    if (!wait) return
     await waitFor(60_000, 'the orchestrator is ready', async () => {
       if (started.exitCode !== null || started.signalCode !== null) throw new Error(`the orchestrator ended:\n${log}`)
       return (
