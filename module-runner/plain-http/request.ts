@@ -51,6 +51,7 @@ export class PlainReader {
     if (!begins(bytes, start)) return bytes.length < start.length && begins(start, bytes) ? 'more' : 'other'
     const end = bytes.indexOf(headEnd)
     if (end === -1) return bytes.length < longestHead ? 'more' : 'other'
+    if (end > longestHead) return 'other'
     return parseHead(bytes.subarray(0, end + headEnd.length)) ?? 'other'
   }
 }

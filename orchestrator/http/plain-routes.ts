@@ -36,7 +36,7 @@ export function takePlainRoutes(app: App, options: PlainRoutesOptions): void {
     const route = routes.find(({ before, after }) => path.startsWith(before) && path.endsWith(after))
     if (route === undefined || body.length > bodyLimitBytes || !json.test(headers['content-type'] ?? '')) return false
     const parameter = path.slice(route.before.length, -route.after.length)
-    if (parameter === '' || parameter.includes('/')) return false
+    if (parameter === '' || parameter.length > longestParameter || parameter.includes('/')) return false
     const id = makeRequestId(headers['x-request-id'])
     let caller: Caller
     let value: unknown
@@ -80,5 +80,7 @@ export function takePlainRoutes(app: App, options: PlainRoutesOptions): void {
   app.addHook('onClose', async () => clearTimeout(force))
 }
 
+/** Of a path; a name may not be longer. */
+export const longestParameter = 1_000
 /** As long as fastify's own connections have (server.ts). */
 export const closeGraceMs = 2_000

@@ -18,7 +18,7 @@ import { errorJson, payloadTooLarge, routeNotFound, sendError } from './errors.t
 import { guardRoutes } from './gate.ts'
 import { useJsonBodies } from './json-body.ts'
 import { refuseOtherMethods } from './method-not-allowed.ts'
-import { closeGraceMs, takePlainRoutes } from './plain-routes.ts'
+import { closeGraceMs, longestParameter, takePlainRoutes } from './plain-routes.ts'
 import { makeRequestId } from './request-id.ts'
 import { createRequestSignals } from './request-signal.ts'
 import type { RouteContext } from './routes/context.ts'
@@ -75,7 +75,7 @@ export function createServer(options: ServerOptions): App {
     return503OnClosing: false,
     // A machine that is busy makes a start slow; it is no reason to fail it.
     pluginTimeout: 0,
-    routerOptions: { maxParamLength: 1_000 },
+    routerOptions: { maxParamLength: longestParameter },
     frameworkErrors: (error, _request, reply) => sendError(reply, error),
     clientErrorHandler: answerBrokenRequest,
   }).withTypeProvider<TypeBoxTypeProvider>()

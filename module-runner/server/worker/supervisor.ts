@@ -38,6 +38,8 @@ export class Supervisor {
   #quickDeaths = 0
   /** Why we have ended the worker that is about to go. */
   #replaced: RunnerError | undefined
+  /** The same, kept when it has gone. */
+  #lastReplaced: RunnerError | undefined
   #stopping = false
   #retry: NodeJS.Timeout | undefined
   #waiting: { resolve: (worker: Worker) => void; reject: (error: RunnerError) => void }[] = []
@@ -111,8 +113,16 @@ export class Supervisor {
    */
   async load(names: readonly string[], json: string, signal: AbortSignal): Promise<void> {
     if (this.#failure !== undefined && !this.#failureIsFinal) this.#startAgain()
-    const worker = await this.ready(signal)
-    await worker.run(frames.load, json, signal, () => this.replace('a load took longer than its caller waited'))
+    for (;;) {
+      const worker = await this.ready(signal)
+      try {
+        await worker.run(frames.load, json, signal, () => this.replace('a load took longer than its caller waited'))
+        break
+      } catch (error) {
+        // Behind work that another caller gave up: the next worker does it.
+        if (error !== this.#lastReplaced || signal.aborted || this.#stopping) throw error
+      }
+    }
     for (const name of names) this.#loaded.add(name)
   }
 
@@ -136,6 +146,7 @@ export class Supervisor {
     this.#replaced = new RunnerError('WORKLOAD_EXITED', `The worker of module ${module.id} was replaced: ${reason}.`, {
       module: module.id,
     })
+    this.#lastReplaced = this.#replaced
     this.#worker.child.kill()
   }
 

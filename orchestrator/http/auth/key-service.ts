@@ -75,12 +75,18 @@ const isoTime = /^\d{4}-\d{2}-\d{2}(?:T\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?:Z|[+-]
 
 function readExpiry(text: string | undefined, nowMs: number): string | undefined {
   if (text === undefined) return undefined
-  const ms = isoTime.test(text) ? Date.parse(text) : Number.NaN
+  const ms = isoTime.test(text) && isDay(text.slice(0, 10)) ? Date.parse(text) : Number.NaN
   if (Number.isNaN(ms)) {
     throw invalid('expiresAt', `\`expiresAt\` is no time such as 2030-01-31T12:00:00Z (ISO 8601, with its time zone).`)
   }
   if (ms <= nowMs) throw invalid('expiresAt', `\`expiresAt\` (${text}) is in the past.`)
   return new Date(ms).toISOString()
+}
+
+/** `Date.parse` takes the 30th of February as a day in March. */
+function isDay(day: string): boolean {
+  const ms = Date.parse(day)
+  return !Number.isNaN(ms) && new Date(ms).toISOString().startsWith(day)
 }
 
 /** Nobody locks everybody out by a slip: one key that may make others stays. */

@@ -73,6 +73,20 @@ describe('health, load and offload', () => {
     expect((await runner.load({ m: {} })).json).toEqual({ loaded: ['m'] })
   })
 
+  it('does a load that waits behind one that is given up, in the next worker', async () => {
+    const runner = await start({ module: 'basic' })
+    const first = runner.open('POST', '/load', { models: { a: { hang: '/nowhere' } } })
+    await vi.waitFor(
+      () => expect(runner.logs.some(({ message }) => message.includes('loading a'))).toBe(true),
+      patience,
+    )
+    const second = runner.send('POST', '/load', { models: { b: {} } })
+    await runner.health()
+    first.request.destroy()
+    expect((await second).json).toEqual({ loaded: ['b'] })
+    expect(await runner.health()).toMatchObject({ models: ['b'], workerRestarts: 1 })
+  })
+
   it('does a load that waits behind another, and not one whose caller left', async () => {
     const runner = await start({ module: 'basic' })
     const gate = join(runner.data, 'gate')

@@ -103,6 +103,7 @@ const requests: Readonly<Record<string, Request & { readonly status: number; rea
   'a body over the limit': { status: 413, body: JSON.stringify({ parameters: { long } }), calls: false },
   'another content type': { status: 400, headers: ['Content-Type: text/plain'], calls: false },
   'a page from elsewhere': { status: 403, headers: ['Origin: http://evil.example'], calls: false },
+  'a name that is too long': { status: 400, path: `/api/models/${'a'.repeat(1_001)}/infer`, calls: false },
   'a path that is not there': { status: 404, path: '/api/models/a/b/infer', calls: false },
 }
 

@@ -106,6 +106,7 @@ describe('making a key', () => {
     [{ name: 'x', models: ['m'], scopes: ['admin'] }, 'models'],
     [{ name: 'x', expiresAt: 'tomorrow' }, 'expiresAt'],
     [{ name: 'x', expiresAt: '2030-02-31T99:00:00Z' }, 'expiresAt'],
+    [{ name: 'x', expiresAt: '2030-02-30T00:00:00Z' }, 'expiresAt'],
     [{ name: 'x', expiresAt: '2030-01-01T00:00:00' }, 'expiresAt'],
     [{ name: 'x', expiresAt: '2026-01-31T12:00:00Z' }, 'expiresAt'],
     [{ name: 'x', priority: 'urgent' }, 'priority'],
