@@ -134,7 +134,7 @@ export function engineEffects(options: EngineEffectsOptions): Effects {
 
     async stop(definition, replica, workload, graceMs) {
       if (definition.external) return options.loaded.clear(replica.id, replica.generation)
-      // Until it is gone nothing else may start under its name, so an engine that is away is waited for.
+      // Until it has ended nothing else may start under its name, so an engine that is away, or can't end it, is asked again.
       for (;;) {
         try {
           const id = workload?.id ?? (await findWorkload(engine, replica.id, replica.generation))
@@ -145,12 +145,19 @@ export function engineEffects(options: EngineEffectsOptions): Effects {
           options.loaded.clear(replica.id, replica.generation)
           return
         } catch (error) {
-          if (!(error instanceof BerthError) || error.code !== 'ENGINE_UNAVAILABLE') throw error
+          if (!(await mayRun(engine, replica))) throw error
           await delay(stopRetryMs, undefined, { ref: false })
         }
       }
     },
   }
+}
+
+/** True also while the engine can't say. */
+async function mayRun(engine: Engine, { id, generation }: ReplicaRef): Promise<boolean> {
+  const found = await engine.list().catch(() => undefined)
+  if (found === undefined) return true
+  return found.some((each) => each.replica === id && each.generation === generation && each.state !== 'exited')
 }
 
 async function findWorkload(engine: Engine, replica: string, generation: number): Promise<string | undefined> {

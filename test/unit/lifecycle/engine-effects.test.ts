@@ -209,6 +209,25 @@ describe('a stop', () => {
     expect(world.workloads.size).toBe(1)
   })
 
+  it('goes on where the engine could not end it: nothing else may start under its name', async () => {
+    const definition = defined()
+    const { effects, engine, started, world } = createEffects()
+    const { workload } = await started(definition)
+    const stop = vi.spyOn(engine, 'stop').mockRejectedValueOnce(new Error('could not kill container'))
+    await effects.stop(definition, replica, workload, 0)
+    expect(stop).toHaveBeenCalledTimes(2)
+    expect(world.workloads.size).toBe(0)
+  })
+
+  it('is over where it has ended and only its remains do not go', async () => {
+    const definition = defined()
+    const { effects, engine, started, world } = createEffects()
+    const { workload } = await started(definition)
+    await world.end(workload.id, { code: 0 })
+    vi.spyOn(engine, 'stop').mockRejectedValue(new Error('device or resource busy'))
+    await expect(effects.stop(definition, replica, workload, 0)).rejects.toThrow('busy')
+  })
+
   it('waits for an engine that is away', async () => {
     const definition = defined()
     const { effects, engine, started, world } = createEffects()

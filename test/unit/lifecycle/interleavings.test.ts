@@ -25,7 +25,8 @@ type Step =
       readonly more: number
     }
   | { readonly do: 'want'; readonly wanted: 'enabled' | 'disabled' }
-  | { readonly do: 'restart' | 'adopt' | 'check' | 'engine-back' }
+  | { readonly do: 'restart' | 'check' | 'engine-back' }
+  | { readonly do: 'adopt'; readonly which: number; readonly outdated: boolean }
   | { readonly do: 'exit' | 'vanish'; readonly which: number }
   | { readonly do: 'succeed'; readonly which: number }
   | { readonly do: 'work' }
@@ -76,8 +77,12 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   {
     weight: 2,
     arbitrary: fc.record({
-      do: fc.constantFrom('restart' as const, 'adopt' as const, 'check' as const, 'engine-back' as const),
+      do: fc.constantFrom('restart' as const, 'check' as const, 'engine-back' as const),
     }),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.record({ do: fc.constant('adopt' as const), which: fc.nat(2), outdated: fc.boolean() }),
   },
   { weight: 2, arbitrary: fc.record({ do: fc.constantFrom('exit' as const, 'vanish' as const), which }) },
   { weight: 16, arbitrary: fc.record({ do: fc.constant('succeed' as const), which: fc.nat(2) }) },
@@ -106,19 +111,26 @@ const step: fc.Arbitrary<Step> = fc.oneof(
 const most: Readonly<Record<string, number>> = { m: 1, other: 2 }
 
 class World {
-  readonly rig: Rig = createRig(described({ spec: 1, size: 1, stopTtlMs: Number.POSITIVE_INFINITY, min: 0, more: 1 }))
+  readonly rig: Rig
+  readonly #external: boolean
   readonly asked: (Asked & Pick<Waiter, 'model' | 'caller' | 'priority'>)[] = []
   readonly works: AskedWork[] = []
   /** Generations whose workload may exist (`id#generation`), with the id of their replica. */
   readonly #live = new Map<string, string>()
   readonly #waits = new Set<Promise<unknown>>()
 
-  constructor() {
+  /** `external`: its containers are somebody else's. */
+  constructor(external: boolean) {
+    this.#external = external
+    this.rig = createRig(
+      described({ spec: 1, size: 1, stopTtlMs: Number.POSITIVE_INFINITY, min: 0, more: 1 }, external),
+    )
     this.rig.effects.onCall = (call) => this.#onCall(call)
   }
 
   #onCall(call: EffectCall): void {
     const { calls } = this.rig.effects
+    if (this.#external) expect(['prepare', 'start']).not.toContain(call.kind)
     const id = call.replica?.id ?? ''
     const generation = `${id}#${call.replica?.generation}`
     if (call.kind === 'start') {
@@ -196,7 +208,7 @@ class World {
       case 'define':
         rig.writer.post({
           type: 'define',
-          definition: testDefinition(described(step)),
+          definition: testDefinition(described(step, this.#external)),
         })
         break
       case 'want':
@@ -218,7 +230,7 @@ class World {
         this.#observe(step.which, undefined)
         break
       case 'adopt':
-        this.#adopt()
+        this.#adopt(step)
         break
       case 'succeed':
         this.#succeed(pick(this.#open(), step.which))
@@ -254,7 +266,7 @@ class World {
     }
     const leaves = [...state.replicas.values()].some(({ drain }) => drain !== undefined)
     const outdated = [...state.replicas.values()].some(({ specHash }) => specHash !== state.definition.specHash)
-    if (leaves || outdated || state.wanted !== 'enabled') return
+    if (leaves || outdated || this.#external || state.wanted !== 'enabled') return
     const { max } = state.definition.manifest.scale
     expect([...state.replicas.values()].filter(stays).length, 'replicas at rest').toBeLessThanOrEqual(max)
   }
@@ -307,13 +319,16 @@ class World {
 
   readonly problems: unknown[] = []
 
-  #adopt(): void {
+  #adopt({ which, outdated }: { readonly which: number; readonly outdated: boolean }): void {
     const { rig } = this
+    const replica = `mod-${which}`
     // As the plan has it: only a workload that nobody owns and that no newer one outlived.
-    if (rig.state.wanted !== 'enabled' || rig.state.replicas.size > 0 || this.#live.size > 0) return
-    const generation = rig.effects.nextGeneration('mod-0')
-    this.#live.set(`mod-0#${generation}`, 'mod-0')
-    this.works.push(rig.work(() => rig.writer.adopt(rig.observed({ generation }), rig.workload(generation))))
+    if (rig.state.wanted !== 'enabled' || rig.state.replicas.has(replica)) return
+    if ([...this.#live.values()].includes(replica)) return
+    const generation = rig.effects.nextGeneration(replica)
+    this.#live.set(`${replica}#${generation}`, replica)
+    const observed = rig.observed({ replica, generation, ...(outdated ? { specHash: 'spec-0' } : {}) })
+    this.works.push(rig.work(() => rig.writer.adopt(observed, rig.workload(generation))))
   }
 
   #held() {
@@ -416,12 +431,17 @@ interface Described {
   readonly more: number
 }
 
-function described({ spec, size, stopTtlMs, min, more }: Described): TestDefinition {
+function described({ spec, size, stopTtlMs, min, more }: Described, external: boolean): TestDefinition {
   return {
     specHash: `spec-${spec}`,
     models: { m: { size }, other: {} },
     idleTtlMs: 20_000,
-    manifest: { stopTtlMs, scale: { min, max: Math.max(1, min + more) }, queue: { limit: 5, timeoutMs: 60_000 } },
+    manifest: {
+      ...(external ? { source: { kind: 'external', reference: 'somebody else' } } : {}),
+      stopTtlMs,
+      scale: { min, max: Math.max(1, min + more) },
+      queue: { limit: 5, timeoutMs: 60_000 },
+    },
   }
 }
 
@@ -430,14 +450,21 @@ function pick<T>(list: readonly T[], which: number): T | undefined {
 }
 
 describe('a module', () => {
-  it('keeps its promises whatever happens in whatever order', async () => {
-    await fc.assert(
-      fc.asyncProperty(fc.array(step, { maxLength: 80, size: 'max' }), async (steps) => {
-        const world = new World()
-        for (const each of steps) await world.take(each)
-        await world.drain()
-      }),
-      { seed: Number(process.env.BERTH_TEST_SEED ?? 20260101), numRuns: Number(process.env.BERTH_TEST_RUNS ?? 300) },
-    )
-  }, 60_000)
+  it.each([
+    ['keeps its promises whatever happens in whatever order', false],
+    ['of containers that somebody else runs does so too, and starts none', true],
+  ])(
+    '%s',
+    async (_name, external) => {
+      await fc.assert(
+        fc.asyncProperty(fc.array(step, { maxLength: 80, size: 'max' }), async (steps) => {
+          const world = new World(external)
+          for (const each of steps) await world.take(each)
+          await world.drain()
+        }),
+        { seed: Number(process.env.BERTH_TEST_SEED ?? 20260101), numRuns: Number(process.env.BERTH_TEST_RUNS ?? 300) },
+      )
+    },
+    60_000,
+  )
 })
