@@ -37,6 +37,7 @@ import type { Instance } from './lifecycle/workload.ts'
 import { AddedModules } from './reconcile/added-modules.ts'
 import { DesiredSource } from './reconcile/desired-source.ts'
 import { type EngineWatch, watchEngine } from './reconcile/engine-watch.ts'
+import { ExternalModules } from './reconcile/external-modules.ts'
 import { gpuUses, gpuViews } from './reconcile/gpu-views.ts'
 import { findModel, findModelOf } from './reconcile/model-routes.ts'
 import { moduleChanges } from './reconcile/module-changes.ts'
@@ -193,6 +194,7 @@ async function compose(
     resources,
     observer,
     clock: steadyClock,
+    external: { refresh: () => external.refresh(), replicasOf: (id) => external.replicasOf(id) },
     random: Math.random,
     reconciled: (ms) => metrics.reconciled(ms),
     log: (level, message, fields) => logger[level](fields ?? {}, message),
@@ -217,6 +219,11 @@ async function compose(
   const desired = new DesiredSource(config, store, (state) => {
     for (const change of moduleChanges(supervisor.desired, state)) events.publish(change)
     supervisor.apply(state)
+  })
+  const external: ExternalModules = new ExternalModules({
+    engine,
+    desired,
+    context: () => ({ settings: current.moduleSettings, defaults: { queue: current.queue } }),
   })
   const catalog = createCatalogWatcher({
     modulesFolder: config.modules,
@@ -259,6 +266,7 @@ async function compose(
     catalog
       .update({ settings: next.moduleSettings, defaults: { queue: next.queue } })
       .then(() => added.restore(stop.signal))
+      .then(() => external.reread())
       .catch((error: unknown) =>
         logger.error({ err: error }, 'the changed configuration could not be applied to modules'),
       )

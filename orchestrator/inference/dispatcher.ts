@@ -38,8 +38,8 @@ export function createDispatcher({ route, watch, relayed = () => {} }: Dispatche
   }
 }
 
-/** How often a request that a runner never took up is handed to another replica before its caller is told. */
-const mostAttempts = 3
+/** How many replicas a request is handed to, all but the last of which never took it up: many may leave at once. */
+const mostAttempts = 10
 /** A longer timer would fire at once. */
 const longestTimerMs = 2_147_483_647
 

@@ -4,6 +4,7 @@ import { backOffMs, healthyAfterMs, revivals } from './back-off.ts'
 import { configuredHash } from './configured-hash.ts'
 import type { Moment } from './decision.ts'
 import type { LifecycleEvent } from './events.ts'
+import { loadedAnywhere } from './replicas.ts'
 import { standingOf } from './resources/standing.ts'
 import { noteLoad } from './scaling.ts'
 import { isStaleInUse } from './serving.ts'
@@ -98,11 +99,19 @@ function fold(state: ModuleState, event: LifecycleEvent, moment: Moment, onMove:
       else if (held) held.retry = true
       return
     }
+    case 'not-adopted':
+      state.failure.error = event.error
+      return
     case 'adopt': {
       const replica = state.replicas.get(event.replica)
       if (!replica || replica.generation !== event.generation) return
       replica.workload = event.workload
       setModels(replica, event.models, moment)
+      if (state.definition.external) {
+        // A further one is to be like the others.
+        for (const model of loadedAnywhere(state)) replica.warm.add(model)
+        state.failure.error = undefined
+      }
       for (const [name, loaded] of replica.models) {
         const now = configuredHash(state.definition.models.get(name)?.configuration)
         loaded.stale = (event.remembered.get(name) ?? configuredHash(undefined)) !== now
@@ -176,6 +185,7 @@ function applyToReplica(state: ModuleState, event: ReplicaEvent, moment: Moment,
         if (operation?.operation) outdateElsewhere(state, replica, model)
       }
       for (const model of operation?.models ?? event.models) replica.warm.delete(model)
+      if (state.definition.external) loadElsewhere(state, replica, event.models)
       const missing = operation?.models.filter((model) => !event.models.includes(model)) ?? []
       doomWaiters(state, missing, notLoaded(state.id, missing))
       replica.lastUsedMs = nowMs
@@ -229,13 +239,7 @@ function applyToReplica(state: ModuleState, event: ReplicaEvent, moment: Moment,
     case 'condemn':
       if (!isLive(replica)) return
       replica.error = event.error
-      replica.drain = {
-        deadlineMs: nowMs,
-        cause: event.error.message,
-        servesWaiters: false,
-        graceMs: 0,
-        failure: event.error,
-      }
+      replica.drain = farewell(state, event.error, nowMs)
       keepLost(state, replica, [])
       return
     case 'exited': {
@@ -282,6 +286,19 @@ function makeWay(
   if (what === 'stop' && standing.stopMs !== undefined) {
     const graceMs = state.definition.manifest.timeouts.callMs
     replica.drain = { deadlineMs: nowMs, cause, servesWaiters: false, graceMs }
+  }
+}
+
+/** One that says itself that it ends still finishes what it has. That somebody ends a container of his is no failure. */
+function farewell({ definition }: ModuleState, error: BerthError, nowMs: number): NonNullable<Replica['drain']> {
+  const { drainMs, callMs } = definition.manifest.timeouts
+  const ends = error.code === 'SHUTTING_DOWN'
+  return {
+    deadlineMs: ends ? nowMs + drainMs : nowMs,
+    cause: error.message,
+    servesWaiters: false,
+    graceMs: ends ? callMs : 0,
+    ...(definition.external ? {} : { failure: error }),
   }
 }
 
@@ -372,6 +389,13 @@ function clearFailure(failure: Failure): void {
 function clearFailures(state: ModuleState): void {
   clearFailure(state.failure)
   for (const replica of state.replicas.values()) clearFailure(replica.failure)
+}
+
+/** Whoever runs several containers wants all of them used: nothing is saved by leaving one without the model. */
+function loadElsewhere(state: ModuleState, loadedOn: Replica, models: readonly string[]): void {
+  for (const replica of state.replicas.values()) {
+    if (replica !== loadedOn) for (const model of models) if (!replica.models.has(model)) replica.warm.add(model)
+  }
 }
 
 function outdateElsewhere(state: ModuleState, loadedOn: Replica, model: string): void {

@@ -107,6 +107,7 @@ function scaledToNothing(id: string): BerthError {
 }
 
 function noContainer(state: ModuleState): BerthError {
+  if (state.failure.error) return state.failure.error
   const message = `No container of module ${state.id} runs; Berth does not start those: start one where it belongs.`
   return new BerthError('RUNNER_UNREACHABLE', message, { module: state.id })
 }

@@ -200,9 +200,10 @@ async function firstAnswer(
 }
 
 async function throwIfEnded(engine: Engine, module: string, id: string): Promise<void> {
-  const found = (await engine.list()).find((workload) => workload.id === id)
+  const own = (await engine.list()).find((workload) => workload.id === id)
+  const found = own ?? (await engine.discover?.())?.find((workload) => workload.id === id)
   if (found && found.state !== 'exited') return
-  throw exitError(module, found?.exit ?? {}, found ? await lastLines(engine, id) : [])
+  throw exitError(module, own?.exit ?? {}, found ? await lastLines(engine, id) : [])
 }
 
 async function lastLines(engine: Engine, id: string): Promise<string[]> {

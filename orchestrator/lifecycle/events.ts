@@ -45,6 +45,8 @@ export type LifecycleEvent =
   | { readonly type: 'room'; readonly replica: string; readonly shortage?: Shortage }
   /** Others need what it holds: it goes, if it is still idle. */
   | ({ readonly type: 'yield'; readonly what: 'offload' | 'stop'; readonly neededBy: string } & Of)
+  /** A container of somebody else that is listed does not answer as it should. */
+  | { readonly type: 'not-adopted'; readonly error: BerthError }
   | { readonly type: 'tick' }
 
 interface Of {

@@ -107,7 +107,10 @@ export class ReplicaDriver {
       // Only when it is gone may another generation start under its id.
       if (!this.#closed) await this.#effects.stop(definition, ref, workload, 0).catch(() => {})
       this.#state.replicas.delete(replica.id)
-      this.#post({ type: 'tick' })
+      const reason = toBerthError(error)
+      // One that is just ending is no trouble, and one of ours is replaced.
+      if (definition.external && reason.code !== 'SHUTTING_DOWN') this.#post({ type: 'not-adopted', error: reason })
+      else this.#post({ type: 'tick' })
       throw error
     }
   }
@@ -123,7 +126,10 @@ export class ReplicaDriver {
       )
       if (found && found.state !== 'exited') continue
       handles.ended = true
-      if (!found) this.#ended(replica, handles, removedElsewhere(this.#state.id))
+      if (this.#state.definition.external) {
+        const error = noLongerThere(this.#state.id, replica.id)
+        this.#post({ type: 'condemn', replica: replica.id, generation: replica.generation, error })
+      } else if (!found) this.#ended(replica, handles, removedElsewhere(this.#state.id))
       else
         this.#effects.lastLines(workload).then((lines) => {
           this.#ended(replica, handles, exitError(this.#state.id, found.exit ?? {}, lines))
@@ -385,6 +391,11 @@ function removedElsewhere(id: string): BerthError {
     module: id,
     removed: true,
   })
+}
+
+function noLongerThere(id: string, container: string): BerthError {
+  const message = `The container ${container} of module ${id} no longer runs, or can't be reached any more.`
+  return new BerthError('WORKLOAD_EXITED', message, { module: id, container })
 }
 
 function failedRunner(id: string): BerthError {

@@ -252,7 +252,7 @@ function start(
 }
 
 /** A further replica is to be like the others. */
-function loadedAnywhere(state: ModuleState): string[] {
+export function loadedAnywhere(state: ModuleState): string[] {
   const models = [...state.replicas.values()].filter(stays).flatMap((replica) => [...replica.models.keys()])
   return [...new Set(models)]
 }

@@ -250,6 +250,8 @@ function failureOf(state: Readonly<ModuleState>): BerthError | undefined {
 }
 
 function isPrepared(state: Readonly<ModuleState>): boolean {
+  // Somebody else's needs no preparation: those that run are looked at.
+  if (state.definition.external) return [...state.replicas.values()].every((replica) => replica.state !== 'absent')
   return state.preparation.state === 'done'
 }
 

@@ -10,6 +10,7 @@ import { ModuleWriter } from '../lifecycle/module-writer.ts'
 import type { Resources } from '../lifecycle/resources/resources.ts'
 import { defineModule, type Instance } from '../lifecycle/workload.ts'
 import { type KnownModule, type PlanStep, plan } from './plan.ts'
+import type { ExternalReplica } from './read-containers.ts'
 import { planStepView } from './views.ts'
 
 /** Keeps one writer per module in step with what is desired, and the engine in step with the writers. */
@@ -43,6 +44,12 @@ export interface SupervisorOptions {
   readonly resources: Resources
   readonly observer: LifecycleObserver
   readonly clock: Clock
+  /** Containers that somebody else runs, where there can be any. */
+  readonly external?: {
+    /** Looks what there is. */
+    refresh(): Promise<void>
+    replicasOf(module: string): readonly ExternalReplica[]
+  }
   readonly random: () => number
   /** Told how long a listing and what followed from it at once took, milliseconds. */
   readonly reconciled: (ms: number) => void
@@ -99,6 +106,8 @@ export class Supervisor {
       if (module.manifest) this.#define(record, scaled(module.manifest, desired.scales.get(module.id)), own)
     }
     for (const record of [...this.#modules.values()]) if (!seen.has(record.id)) this.#remove(record)
+    // One that has been enabled again is used at once, not only after the next listing.
+    this.#attach()
   }
 
   #define(record: ModuleRecord, manifest: ModuleManifest, own: ReadonlyMap<string, readonly ModelDefinition[]>): void {
@@ -157,13 +166,14 @@ export class Supervisor {
    */
   async reconcile(options: { readonly atOnce: boolean } = { atOnce: false }): Promise<void> {
     const listedMs = this.#options.clock.now()
-    const observed = await this.#options.engine.list()
+    const [observed] = await Promise.all([this.#options.engine.list(), this.#options.external?.refresh()])
     const byModule = Map.groupBy(observed, ({ module }) => module)
     for (const [id, writer] of [...this.#leaving, ...this.#writers()]) {
       // Containers of somebody else are in no listing of ours.
-      if (writer.state.definition.external) continue
-      writer.observe(byModule.get(id) ?? [], listedMs)
+      const { external } = writer.state.definition
+      writer.observe(external ? this.#external(id).map((each) => each.observed) : (byModule.get(id) ?? []), listedMs)
     }
+    this.#attach()
     const work: Promise<void>[] = []
     const steps = this.#plan(observed)
     const seenBefore = this.#strangers
@@ -199,6 +209,24 @@ export class Supervisor {
     }
     const unreadable = new Set([...this.#modules.values()].filter(({ writer }) => !writer).map(({ id }) => id))
     return plan(known, observed, unreadable)
+  }
+
+  /** Takes into use what somebody else runs and nobody has yet. Not waited for: it may still be starting. */
+  #attach(): void {
+    for (const [id, writer] of this.#writers()) {
+      if (!writer.state.definition.external || writer.state.wanted !== 'enabled') continue
+      for (const { observed, workload } of this.#external(id)) {
+        if (writer.state.replicas.has(observed.replica)) continue
+        writer.adopt(observed, workload).then(
+          () => this.#options.log('info', `uses ${observed.replica}, found by its labels`, { module: id }),
+          (error: unknown) => this.#options.log('debug', `can't use ${observed.replica}: ${error}`, { module: id }),
+        )
+      }
+    }
+  }
+
+  #external(id: string): readonly ExternalReplica[] {
+    return this.#options.external?.replicasOf(id) ?? []
   }
 
   async #adopt(writer: ModuleWriter, observed: ObservedWorkload): Promise<void> {
@@ -251,7 +279,7 @@ export class Supervisor {
     const ran: string[] = []
     const gone: Promise<void>[] = []
     for (const [id, writer] of [...this.#writers(), ...this.#leaving]) {
-      if (writer.state.replicas.size > 0) ran.push(id)
+      if (writer.state.replicas.size > 0 && !writer.state.definition.external) ran.push(id)
       writer.post({ type: 'want', wanted: 'disabled' })
       gone.push(writer.until((state) => state.replicas.size === 0, signal))
     }

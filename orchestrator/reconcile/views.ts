@@ -52,6 +52,7 @@ export function moduleState(state: Readonly<ModuleState>): ReplicaState {
   const best = bestState([...state.replicas.values()].map((replica) => replica.state))
   if (best !== 'absent' && best !== 'failed') return best
   if (state.wanted !== 'enabled') return 'absent'
+  if (state.definition.external) return state.failure.error ? 'failed' : 'absent'
   if (state.preparation.state === 'running' || state.preparation.state === 'needed') return 'preparing'
   if (state.preparation.state === 'failed' || best === 'failed') return 'failed'
   return 'absent'

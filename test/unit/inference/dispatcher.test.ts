@@ -304,16 +304,16 @@ describe('a request that its runner never took up', () => {
     expect(route.waiting).toHaveLength(2)
   })
 
-  it('three times is told so', async () => {
+  it('by ten replicas is told so', async () => {
     const { route, told, granted } = dispatched()
     await granted()
-    for (let attempt = 0; attempt < 3; attempt += 1) {
+    for (let attempt = 0; attempt < 10; attempt += 1) {
       route.calls[attempt]?.fail(refused())
       route.waiting[attempt + 1]?.grant()
       await setImmediate()
     }
     expect(told).toEqual(['fail RUNNER_UNREACHABLE'])
-    expect(route.calls).toHaveLength(3)
+    expect(route.calls).toHaveLength(10)
   })
 
   it('is told where the connection broke later, as the module may have begun', async () => {

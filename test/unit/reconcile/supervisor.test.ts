@@ -7,6 +7,7 @@ import type { LifecycleObserver } from '../../../orchestrator/lifecycle/effects.
 import { defineModule } from '../../../orchestrator/lifecycle/workload.ts'
 import { findModel, findModelOf, findModule } from '../../../orchestrator/reconcile/model-routes.ts'
 import { createModuleService } from '../../../orchestrator/reconcile/module-service.ts'
+import type { ExternalReplica } from '../../../orchestrator/reconcile/read-containers.ts'
 import { type DesiredState, Supervisor } from '../../../orchestrator/reconcile/supervisor.ts'
 import { asker } from '../../support/asker.ts'
 import { testManifest, testModel } from '../../support/definitions.ts'
@@ -37,7 +38,7 @@ function createWorld() {
   const stopped: string[] = []
   const forgotten: unknown[] = []
   const logged: string[] = []
-  const world = { listed: [] as ObservedWorkload[], away: false }
+  const world = { listed: [] as ObservedWorkload[], away: false, external: [] as ExternalReplica[] }
   const engine = {
     name: 'memory',
     list: () =>
@@ -61,6 +62,10 @@ function createWorld() {
     clock,
     random: () => 0,
     reconciled() {},
+    external: {
+      refresh: async () => {},
+      replicasOf: (id) => world.external.filter(({ observed }) => observed.module === id),
+    },
     log: (level, message) => logged.push(`${level}: ${message}`),
   })
 
@@ -172,6 +177,46 @@ describe('the supervisor', () => {
     await succeed('prepare')
     await succeed('stop')
     expect(forgotten).toEqual([])
+  })
+
+  it('uses what somebody else runs as it is listed, and never touches it', async () => {
+    const { supervisor, effects, clock, apply, observed, state, stopped, world } = createWorld()
+    const theirs = testManifest({ id: 'theirs', source: { kind: 'external', reference: 'compose service x/theirs' } })
+    const container = (replica: string): ExternalReplica => {
+      const seen = { ...observed(theirs, 1), id: replica, replica }
+      return { observed: seen, workload: { id: replica, endpoint: { kind: 'unix', path: '/nowhere' }, gpus: [] } }
+    }
+    const list = async (...containers: string[]): Promise<void> => {
+      world.external = containers.map(container)
+      clock.advance(1)
+      await supervisor.reconcile()
+      for (const call of effects.calls)
+        if (call.kind === 'answer' && !call.settled) call.resolve({ state: 'idle', models: [] })
+      await settled()
+      for (const call of effects.calls) if (call.kind === 'stop' && !call.settled) call.resolve(undefined)
+      await settled()
+    }
+    apply([theirs])
+    await list('one', 'two')
+    expect(state('theirs')).toEqual(['idle', 'idle'])
+    await list('two')
+    expect(state('theirs')).toEqual(['idle'])
+
+    apply([theirs], { disabled: new Set(['theirs']) })
+    await list('two')
+    await list('two')
+    expect(state('theirs')).toEqual([])
+    // Enabled, it is used without waiting for the next listing.
+    apply([theirs])
+    expect(state('theirs')).toEqual(['absent'])
+    await list('two')
+    expect(state('theirs')).toEqual(['idle'])
+
+    const all = supervisor.stopAll(AbortSignal.timeout(5_000))
+    await settled()
+    effects.open('stop').resolve(undefined)
+    expect(await all).toEqual([])
+    expect([stopped, effects.count('prepare'), effects.count('start')]).toEqual([[], 0, 0])
   })
 
   it('never has two generations of a module that comes back while it leaves', async () => {
