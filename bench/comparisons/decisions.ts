@@ -1,11 +1,11 @@
 import { steadyClock } from '../../orchestrator/domain/clock.ts'
-import type { LifecycleObserver } from '../../orchestrator/lifecycle/effects.ts'
 import { engineEffects } from '../../orchestrator/lifecycle/engine-effects.ts'
 import type { Instance } from '../../orchestrator/lifecycle/workload.ts'
 import { type DesiredState, Supervisor } from '../../orchestrator/reconcile/supervisor.ts'
 import { testManifest, testModel } from '../../test/support/definitions.ts'
 import { endlessResources } from '../../test/support/endless-resources.ts'
 import { MemoryEngine, MemoryWorld } from '../../test/support/memory-engine.ts'
+import { silentObserver } from '../../test/support/silent-observer.ts'
 import { benchModule } from '../berth.ts'
 import type { Comparison } from '../comparison.ts'
 
@@ -59,7 +59,7 @@ async function measure(modules: number, times: number): Promise<Costs> {
       followLog() {},
     }),
     resources: endlessResources(steadyClock),
-    observer: silent,
+    observer: silentObserver,
     clock: steadyClock,
     random: Math.random,
     reconciled() {},
@@ -102,22 +102,6 @@ async function measure(modules: number, times: number): Promise<Costs> {
 }
 
 const asker = { caller: 'address:bench', priority: 'normal' } as const
-
-const silent: LifecycleObserver = {
-  moved() {},
-  preparing() {},
-  prepared() {},
-  replicaUp() {},
-  replicaDown() {},
-  crashed() {},
-  coldStart() {},
-  admitted() {},
-  rejected() {},
-  adopted() {},
-  idled() {},
-  wayBack() {},
-  scaled() {},
-}
 
 /** Milliseconds of processor time of one, the median of all: what else the machine does hardly changes it. */
 async function each(times: number, work: (turn: number) => unknown): Promise<number> {

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { afterAll, afterEach, describe, expect, it } from 'vitest'
 import type { BerthEvent, GpuView } from '../../orchestrator/domain/views.ts'
 import { labels } from '../../orchestrator/engines/labels.ts'
+import { notHere } from '../support/docker.ts'
 import { engines, plainModule } from '../support/engines.ts'
 import { fakeNvidiaSmi } from '../support/fake-nvidia-smi.ts'
 import { startBerth, type TestBerth, waitFor } from '../support/orchestrator.ts'
@@ -60,7 +61,7 @@ describe.runIf(engines.includes('docker'))('two GPUs and five modules', () => {
       },
     })
     const { url } = berth
-    if ((await gpusOf(url)).length !== 2) context.skip('Docker has no two GPUs, not even simulated ones')
+    if ((await gpusOf(url)).length !== 2) notHere(context, 'two GPUs, if only simulated ones')
     const names = ['alone-a', 'alone-b', 'both', 'share-a', 'share-b']
     const instance = berth.instance()
     const conflicts: string[] = []
@@ -100,7 +101,7 @@ describe.runIf(engines.includes('docker'))('two GPUs and five modules', () => {
       },
     })
     const { url } = berth
-    if ((await gpusOf(url)).length !== 2) context.skip('Docker has no two GPUs, not even simulated ones')
+    if ((await gpusOf(url)).length !== 2) notHere(context, 'two GPUs, if only simulated ones')
     const reader = await berth.stream('holder', { parameters: { n: 1_000, pause: 0.05 } })
     await reader.next()
     const refused = await ask(url, 'waiter')
@@ -143,7 +144,7 @@ describe.runIf(engines.includes('docker'))('two GPUs and five modules', () => {
       },
     })
     const { url } = berth
-    if ((await gpusOf(url)).length !== 2) context.skip('Docker has no two GPUs, not even simulated ones')
+    if ((await gpusOf(url)).length !== 2) notHere(context, 'two GPUs, if only simulated ones')
     expect((await ask(url, 'greedy')).status).toBe(200)
     const measured = 20 * 1024 ** 3
     await waitFor(60_000, 'the memory has been measured', async () =>

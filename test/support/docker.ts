@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs'
 import { request } from 'node:http'
+import type { TestContext } from 'vitest'
 
 /**
  * Is there a Docker daemon for the tests? With BERTH_TEST_DOCKER=required a missing one is an error, so that no
@@ -24,4 +25,11 @@ function probe(): Promise<boolean> {
     call.on('timeout', () => call.destroy())
     call.end()
   })
+}
+
+/** What only some daemons have is skipped where they lack it, and an error where Docker's tests are mandatory. */
+export function notHere(context: TestContext, what: string): void {
+  if (process.env.BERTH_TEST_DOCKER === 'required')
+    throw new Error(`BERTH_TEST_DOCKER=required, but Docker has no ${what}`)
+  context.skip(`Docker has no ${what}`)
 }

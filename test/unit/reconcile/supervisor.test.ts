@@ -3,7 +3,6 @@ import { BerthError } from '../../../orchestrator/domain/errors.ts'
 import type { ModuleManifest } from '../../../orchestrator/domain/manifest.ts'
 import type { Engine, ObservedWorkload } from '../../../orchestrator/engines/engine.ts'
 import { configuredHash } from '../../../orchestrator/lifecycle/configured-hash.ts'
-import type { LifecycleObserver } from '../../../orchestrator/lifecycle/effects.ts'
 import { defineModule } from '../../../orchestrator/lifecycle/workload.ts'
 import { findModel, findModelOf, findModule } from '../../../orchestrator/reconcile/model-routes.ts'
 import { createModuleService } from '../../../orchestrator/reconcile/module-service.ts'
@@ -13,25 +12,10 @@ import { asker } from '../../support/asker.ts'
 import { testManifest, testModel } from '../../support/definitions.ts'
 import { endlessResources } from '../../support/endless-resources.ts'
 import { FakeClock } from '../../support/fake-clock.ts'
+import { silentObserver } from '../../support/silent-observer.ts'
 import { RecordingEffects, settled } from '../lifecycle/rig.ts'
 
 const instance = { id: 'test', secret: 'secret' }
-const silent: LifecycleObserver = {
-  moved() {},
-  preparing() {},
-  prepared() {},
-  replicaUp() {},
-  replicaDown() {},
-  crashed() {},
-  coldStart() {},
-  admitted() {},
-  rejected() {},
-  adopted() {},
-  idled() {},
-  wayBack() {},
-  scaled() {},
-}
-
 function createWorld() {
   const clock = new FakeClock()
   const effects = new RecordingEffects()
@@ -58,7 +42,7 @@ function createWorld() {
     instance,
     effects,
     resources: endlessResources(clock),
-    observer: silent,
+    observer: silentObserver,
     clock,
     random: () => 0,
     reconciled() {},
