@@ -1,3 +1,6 @@
+import { writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { ModuleView } from '../../orchestrator/domain/views.ts'
 import { Desired } from './desired.ts'
@@ -58,9 +61,20 @@ export async function runChaos(options: ChaosOptions): Promise<Report> {
     say(world.berth.log().slice(-5_000))
     throw error
   } finally {
+    if (report.violations.length > 0) await keepLog(world, report, options)
     await world.close()
   }
   return report
+}
+
+/** The orchestrator's log and what was done to it, in the order of their times. */
+async function keepLog({ berth }: World, { strikes }: Report, { engine, seed, say }: ChaosOptions): Promise<void> {
+  const file = join(tmpdir(), `berth-chaos-${engine}-${seed}.log`)
+  const timeOf = (line: string): string => /\d{4}-\d\d-\d\dT[\d:.]+Z/.exec(line)?.[0] ?? ''
+  const lines = [...berth.log().split('\n'), ...strikes].map((line) => ({ line, time: timeOf(line) }))
+  lines.sort((a, b) => (a.time < b.time ? -1 : a.time > b.time ? 1 : 0))
+  await writeFile(file, `${lines.map(({ line }) => line).join('\n')}\n`)
+  say(`what happened is in ${file}`)
 }
 
 async function oneRound(
@@ -118,6 +132,7 @@ async function strike(
       const count = report.fault(fault.name)
       count.times += 1
       count.kills += kills
+      report.struck(fault.name, models.join(', '))
       hit(fault.name, models)
     })
   } catch (error) {

@@ -34,6 +34,8 @@ export class Report {
   /** Class -> how often. */
   readonly outcomes = new Map<string, number>()
   readonly notes: string[] = []
+  /** What was done when, for whoever looks for the reason of something broken. */
+  readonly strikes: string[] = []
   readonly #say: (text: string) => void
 
   constructor(say: (text: string) => void) {
@@ -46,6 +48,10 @@ export class Report {
 
   get seconds(): number {
     return (performance.now() - this.#began) / 1000
+  }
+
+  struck(fault: string, what: string): void {
+    this.strikes.push(`${new Date().toISOString()} ${fault}: ${what}`)
   }
 
   requests(...classes: readonly string[]): number {
@@ -67,6 +73,7 @@ export class Report {
   broken(invariant: Invariant, what: string): void {
     const violation = { invariant, what, atSeconds: Math.round(this.seconds * 10) / 10 }
     this.violations.push(violation)
+    this.struck('BROKEN', `${invariant}: ${what}`)
     if (this.violations.length <= mostSaid) this.#say(`BROKEN ${invariant} at ${violation.atSeconds} s: ${what}`)
   }
 }
