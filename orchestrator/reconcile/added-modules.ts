@@ -95,7 +95,14 @@ export class AddedModules {
     }
     if (!exists(entry.id))
       throw new BerthError('INTERNAL', `Module ${entry.id} was read and is not listed.`, { module: entry.id })
-    store.modules.put({ id: entry.id, source: { kind: 'folder', path }, addedAt: now().toISOString(), addedBy: 'api' })
+    const source = { kind: 'folder', path } as const
+    try {
+      store.modules.put({ id: entry.id, source, addedAt: now().toISOString(), addedBy: 'api' })
+    } catch (error) {
+      // What can't be kept would be there until the next start only.
+      await scan(before)
+      throw error
+    }
     return entry.id
   }
 

@@ -141,7 +141,8 @@ function openStore(folder: string, release: () => void): Store {
         db.exec('COMMIT')
         return result
       } catch (error) {
-        db.exec('ROLLBACK')
+        // On a full disk SQLite has taken it back by itself.
+        if (db.isTransaction) db.exec('ROLLBACK')
         throw error
       }
     })
