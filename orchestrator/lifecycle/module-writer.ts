@@ -60,7 +60,7 @@ export class ModuleWriter {
   #decidedMs = 0
   #wake: { readonly atMs: number; readonly cancel: () => void } | undefined
   #running = false
-  /** A replica has come, gone or changed its state since the resources were last settled. */
+  /** A replica has come, gone, changed its state or told what it has since the resources were last settled. */
   #moved = false
   #closed = false
   #nextId = 1
@@ -100,6 +100,7 @@ export class ModuleWriter {
     try {
       for (let next = this.#inbox.shift(); next; next = this.#inbox.shift()) {
         apply(this.#state, next, this.#moment(), this.#onMove)
+        if (next.type === 'health') this.#moved = true
         if (next.type === 'release' && followsNothing(this.#state, next.loaded)) continue
         quiet = false
         // What is given back comes to those who wait longest before this module may ask for it again.

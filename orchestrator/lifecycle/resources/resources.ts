@@ -75,7 +75,7 @@ export class Resources {
     for (const { replica: id } of held) {
       const replica = state.replicas.get(id)
       if (!replica || !holdsSomething(replica)) this.#ledger.release(id, this.#now())
-      else if (rests && replica.state === 'idle' && !replica.operation) this.#ledger.rest(id, this.#now())
+      else if (rests && isEmpty(replica)) this.#ledger.rest(id, this.#now())
       else if (replica.models.size > 0) this.#ledger.wake(id)
     }
     if (!state.definition.external) for (const replica of state.replicas.values()) this.#recognise(state, replica)
@@ -154,6 +154,11 @@ export class Resources {
     }
     return standings
   }
+}
+
+/** For certain: after a load that went wrong its runner may have loaded the models all the same, which its health will tell. */
+function isEmpty({ state, operation, suspicion }: Replica): boolean {
+  return state === 'idle' && !operation && suspicion === 'none'
 }
 
 function holdsSomething(replica: Replica): boolean {

@@ -1,4 +1,5 @@
 import { beforeEach, describe, expect, it } from 'vitest'
+import { BerthError } from '../../../../orchestrator/domain/errors.ts'
 import type { ModuleManifest } from '../../../../orchestrator/domain/manifest.ts'
 import type { Machine } from '../../../../orchestrator/lifecycle/resources/holdings.ts'
 import { Resources } from '../../../../orchestrator/lifecycle/resources/resources.ts'
@@ -321,5 +322,37 @@ describe('explicit loads', () => {
     clock.advance(5_000)
     await settled()
     expect(load.error?.code).toBe('GPU_UNAVAILABLE')
+  })
+})
+
+describe('a load that went wrong', () => {
+  async function afterTimeout() {
+    const a = rig('a', { gpu: share(16) })
+    const b = rig('b', { gpu: share(16) })
+    const first = a.acquire()
+    await a.prepared()
+    await a.started()
+    await a.answering()
+    const second = b.acquire()
+    await b.prepared()
+    await a.failing('load', new BerthError('LOAD_TIMEOUT', 'not loaded in time'))
+    expect(first.error).toMatchObject({ code: 'LOAD_TIMEOUT' })
+    return { a, b, second }
+  }
+
+  it('keeps its share until the health of its runner says that nothing is loaded', async () => {
+    const { a, b } = await afterTimeout()
+    expect(b.effects.count('start')).toBe(0)
+    await a.healthy([])
+    expect(b.effects.count('start')).toBe(1)
+  })
+
+  it('keeps its share for what is loaded all the same', async () => {
+    const { a, b } = await afterTimeout()
+    b.effects.onCall = ({ kind }) => expect([kind, a.replica?.models.size]).not.toEqual(['start', 1])
+    await a.healthy(['m'])
+    expect(a.effects.count('offload')).toBe(1)
+    await a.offloaded()
+    expect(b.effects.count('start')).toBe(1)
   })
 })
