@@ -1,4 +1,5 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process'
+import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import { closeSync, openSync, readdirSync, readFileSync } from 'node:fs'
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
@@ -14,8 +15,9 @@ const root = join(import.meta.dirname, '../..')
 const readyMs = 60_000
 
 /**
- * A Docker daemon for the suite alone, which may be stopped and killed: with folders of its own, no bridge of its own
- * and its hands off the firewall, so that the machine's own daemon and what runs on it are not touched.
+ * A Docker daemon for the suite alone, which may be stopped and killed: with folders and a default bridge of its own (a
+ * daemon that is to have none removes `docker0`, whosever that is) and its hands off the firewall, so that the machine's
+ * own daemon and what runs on it are not touched.
  */
 export class DockerDaemon {
   readonly #folder: string
@@ -30,7 +32,8 @@ export class DockerDaemon {
   /** Why there can be none here; undefined when there can. */
   static obstacle(): string | undefined {
     if (process.getuid?.() !== 0) return 'only root can start a Docker daemon'
-    return findProgram('dockerd') === undefined ? 'there is no dockerd' : undefined
+    const missing = ['dockerd', 'ip'].filter((program) => findProgram(program) === undefined)
+    return missing.length === 0 ? undefined : `there is no ${missing.join(' and no ')}`
   }
 
   /** `liveRestore`: containers go on while it is away; else they end with it. */
@@ -41,6 +44,7 @@ export class DockerDaemon {
     const daemon = new DockerDaemon(await mkdtemp(join(tmpdir(), `${prefix}${process.pid}-`)), dockerd)
     await writeFile(daemon.#file('daemon.json'), JSON.stringify({ 'live-restore': options.liveRestore }))
     try {
+      await addBridge(bridgeOf(daemon.#folder))
       await daemon.start()
     } catch (error) {
       await daemon.close()
@@ -74,7 +78,7 @@ export class DockerDaemon {
       ['--exec-root', this.#file('exec')],
       ['--pidfile', this.#file('pid')],
       ['--host', this.host],
-      ['--bridge', 'none'],
+      ['--bridge', bridgeOf(this.#folder)],
       ['--iptables=false', '--ip6tables=false', '--ip-forward=false', '--ip-masq=false', '--userland-proxy=false'],
       ['--shutdown-timeout', '5'],
     ]
@@ -119,6 +123,18 @@ function hasEnded(child: ChildProcess): boolean {
   return child.exitCode !== null || child.signalCode !== null
 }
 
+/** Its name ends as the folder's does, so that it is found again when its run was killed. */
+function bridgeOf(folder: string): string {
+  return `chaos-${folder.slice(-6)}`
+}
+
+async function addBridge(name: string): Promise<void> {
+  const digest = createHash('sha256').update(name).digest()
+  await run('ip', ['link', 'add', name, 'type', 'bridge'])
+  await run('ip', ['address', 'add', `10.212.${digest[0] ?? 0}.1/24`, 'dev', name])
+  await run('ip', ['link', 'set', name, 'up'])
+}
+
 /** Of runs that were killed themselves. */
 async function removeOfDeadRuns(dockerd: string): Promise<void> {
   for (const name of readdirSync(tmpdir())) {
@@ -148,6 +164,7 @@ async function removeAll(folder: string, host: string, daemon: number | undefine
   const mounts = readFileSync('/proc/self/mounts', 'utf8').split('\n')
   for (const mount of mounts.map((line) => line.split(' ')[1] ?? '').filter((path) => path.startsWith(`${folder}/`)))
     await run('umount', ['--lazy', mount]).catch(() => {})
+  await run('ip', ['link', 'delete', bridgeOf(folder)]).catch(() => {})
   await rm(folder, { recursive: true, force: true, maxRetries: 5 })
 }
 

@@ -57,6 +57,7 @@ async function main(): Promise<number> {
 
   for (const engine of values.part.includes('kills') ? chosen : []) {
     if (signal.aborted) break
+    if (signal.aborted) break
     say(`kills on ${engine}, seed ${seed}`)
     const [kills, seconds, paceMs] = [values.kills, values.seconds, values.pace].map(Number) as [number, number, number]
     const report = await runChaos({ engine, seed, faults, kills, seconds, paceMs, ownDaemon: true, say, signal })
@@ -67,6 +68,7 @@ async function main(): Promise<number> {
   for (const engine of values.part.includes('graceful') ? chosen : []) {
     const done: GracefulResult[] = []
     for (const path of gracefulPaths) {
+      if (signal.aborted) break
       if (signal.aborted) break
       say(`${path.name} on ${engine}`)
       done.push(await runGraceful(engine, path, gracefulRequests, signal))
