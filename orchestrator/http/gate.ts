@@ -45,6 +45,9 @@ export function guardRoutes(app: App, options: GateOptions): Gate {
   }
   const enter = (request: FastifyRequest, reply: FastifyReply, access: Access, whileDraining: boolean): void => {
     reply.header('x-request-id', request.id)
+    if (request.headers.host === undefined && request.raw.httpVersion === '1.1') {
+      throw new BerthError('REQUEST_INVALID', 'The request has no header Host.', { field: 'host' })
+    }
     request.caller = admit(request.headers, request.ip, access, whileDraining)
   }
 

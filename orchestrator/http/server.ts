@@ -71,7 +71,8 @@ export function createServer(options: ServerOptions): App {
     genReqId: (raw) => makeRequestId(raw.headers['x-request-id']),
     requestTimeout: requestTimeoutMs,
     keepAliveTimeout: 75_000,
-    http: { headersTimeout: headersTimeoutMs, connectionsCheckingInterval: 5_000 },
+    // Node would refuse a request without Host with an empty answer; the gate says what is wrong.
+    http: { headersTimeout: headersTimeoutMs, connectionsCheckingInterval: 5_000, requireHostHeader: false },
     return503OnClosing: false,
     // A machine that is busy makes a start slow; it is no reason to fail it.
     pluginTimeout: 0,

@@ -6,6 +6,7 @@ import type { Config } from '../config/config.ts'
 import { BerthError, toBerthError } from '../domain/errors.ts'
 import type { Store } from '../store/store.ts'
 import type { DesiredSource } from './desired-source.ts'
+import { moduleNotFound } from './model-routes.ts'
 
 /** Modules that a user adds by name: images, and folders elsewhere on this machine, which stay where they are. */
 export interface AddedModulesOptions {
@@ -123,8 +124,10 @@ export class AddedModules {
   }
 
   async #remove(id: string): Promise<void> {
-    const { store, desired, scan } = this.#options
+    const { store, desired, scan, exists } = this.#options
     const added = store.modules.list().find((module) => module.id === id)
+    // Two may want it gone: the first has had its turn.
+    if (!added && !exists(id)) throw moduleNotFound(id)
     if (!added) {
       const message = `Module ${id} is a folder in the modules folder: take it out of there, or disable it.`
       throw new BerthError('FORBIDDEN', message, { module: id, remedy: `berth disable ${id}` })

@@ -16,11 +16,13 @@ export interface FoundModel {
   acquire(options: Omit<WaitOptions, 'model' | 'maxInflight'>): Promise<Lease>
 }
 
+export function moduleNotFound(id: string): BerthError {
+  return new BerthError('MODULE_NOT_FOUND', `There is no module ${id}; see: berth ps`, { module: id })
+}
+
 export function findModule(supervisor: Supervisor, id: string): ModuleWriter {
   const record = supervisor.records.get(id)
-  if (!record) {
-    throw new BerthError('MODULE_NOT_FOUND', `There is no module ${id}; see: berth ps`, { module: id })
-  }
+  if (!record) throw moduleNotFound(id)
   if (record.writer) return record.writer
   throw (
     record.desired.error ??

@@ -5,7 +5,7 @@ import type { ModelView, ModuleView } from '../domain/views.ts'
 import type { EngineCapabilities } from '../engines/engine.ts'
 import { untilAborted } from '../engines/shared-work.ts'
 import { isLive, isUp, type ModuleState } from '../lifecycle/state.ts'
-import { findModel, findModule, noSuchModel } from './model-routes.ts'
+import { findModel, findModule, moduleNotFound, noSuchModel } from './model-routes.ts'
 import type { ModuleRecord, Supervisor } from './supervisor.ts'
 import { modelView, moduleView, securityOf } from './views.ts'
 
@@ -57,7 +57,7 @@ export function createModuleService(options: ModuleServiceOptions) {
 
   const recordOf = (id: string): ModuleRecord => {
     const record = supervisor.records.get(id)
-    if (!record) throw new BerthError('MODULE_NOT_FOUND', `There is no module ${id}; see: berth ps`, { module: id })
+    if (!record) throw moduleNotFound(id)
     return record
   }
   const get = (id: string): ModuleView => view(recordOf(id))

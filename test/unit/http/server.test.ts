@@ -152,6 +152,16 @@ describe('connections', () => {
     expect(JSON.parse(answer.slice(answer.indexOf('\r\n\r\n')))).toMatchObject({ error: { code: 'REQUEST_INVALID' } })
   })
 
+  it('a request without Host gets a JSON error; one of HTTP/1.0 needs none', async () => {
+    const { url } = await listeningServer()
+    const answer = await raw(url, 'GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n')
+    expect(answer).toMatch(/^HTTP\/1\.1 400 /)
+    expect(JSON.parse(answer.slice(answer.indexOf('\r\n\r\n')))).toMatchObject({
+      error: { code: 'REQUEST_INVALID', details: { field: 'host' } },
+    })
+    expect(await raw(url, 'GET /healthz HTTP/1.0\r\n\r\n')).toMatch(/^HTTP\/1\.1 200 /)
+  })
+
   it('headers that are too large get a JSON error', async () => {
     const { url } = await listeningServer()
     const answer = await raw(url, `GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Big: ${'x'.repeat(40_000)}\r\n\r\n`)
