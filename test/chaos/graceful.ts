@@ -11,8 +11,8 @@ import type { EngineName } from './world.ts'
 
 /**
  * What a person does on purpose, while requests keep coming: none may fail. A client that is told to come later (503 with
- * Retry-After, while Berth ends) does, and one that finds nobody listening between end and start tries again: such an
- * answer is counted apart, and the request is good when it is answered in the end.
+ * Retry-After, while Berth ends) does, and one that finds nobody listening between end and start, or whose connection the
+ * system resets as the port closes, tries again: each is counted apart, and the request is good when it is answered in the end.
  */
 export interface GracefulResult {
   readonly path: string
@@ -21,6 +21,8 @@ export interface GracefulResult {
   readonly requests: number
   readonly toldToComeLater: number
   readonly foundNobody: number
+  /** Connected in the instant in which the port closed: the system resets such a connection, Berth has never seen it. */
+  readonly resetAtTheDoor: number
   /** Of a module that was switched off: what its clients had to be told. */
   readonly refusedAsAsked: number
   readonly failed: readonly string[]
@@ -30,6 +32,8 @@ interface Stage {
   readonly engine: EngineName
   readonly berth: TestBerth
   readonly configure: (changes: Changes) => Promise<void>
+  /** From now on, until the function is called, the port closes and opens again. */
+  readonly ending: () => () => void
   /** From now on, until the function is called, `model` may answer that it is disabled. */
   readonly allowDisabled: (model: string) => () => void
 }
@@ -71,10 +75,12 @@ export const gracefulPaths: readonly GracefulPath[] = [
   },
   {
     name: 'SIGTERM with shutdown: keep, start',
-    async run({ berth }) {
+    async run({ berth, ending }) {
+      const over = ending()
       const code = await berth.stop()
       if (code !== 0) throw new Error(`it ended with ${code}`)
       await berth.restart()
+      over()
     },
   },
   {
@@ -129,6 +135,7 @@ export async function runGraceful(
       engine,
       berth,
       configure: (changes) => writeFile(join(berth.folder, 'berth.yaml'), yaml(changes)),
+      ending: () => tally.ending(),
       allowDisabled: (model) => tally.allowDisabled(model),
     }
     for (const model of [subject, other]) await berth.infer(model)
@@ -182,12 +189,21 @@ class Tally {
   #counting = false
   #later = 0
   #nobody = 0
+  #reset = 0
+  #ending = false
   #refused = 0
   readonly #failed: string[] = []
   readonly #disabled: { readonly model: string; readonly fromMs: number; toMs: number }[] = []
 
   begin(): void {
     this.#counting = true
+  }
+
+  ending(): () => void {
+    this.#ending = true
+    return () => {
+      this.#ending = false
+    }
   }
 
   allowDisabled(model: string): () => void {
@@ -202,6 +218,10 @@ class Tally {
   take(outcome: Outcome, model: string, beganMs: number): number | undefined {
     if (outcome.kind === 'refused') {
       this.#nobody += 1
+      return 50
+    }
+    if (outcome.kind === 'cut' && !outcome.begun && this.#ending) {
+      this.#reset += 1
       return 50
     }
     if (outcome.kind === 'error' && outcome.code === 'SHUTTING_DOWN' && !outcome.inStream) {
@@ -225,21 +245,24 @@ class Tally {
       requests: this.requests,
       toldToComeLater: this.#later,
       foundNobody: this.#nobody,
+      resetAtTheDoor: this.#reset,
       refusedAsAsked: this.#refused,
       failed: this.#failed,
     }
   }
 }
 
-/** Resolves when another generation serves and the one before is gone. */
+/** Resolves when others serve, and those of before are gone. */
 async function replaced({ berth }: Stage, change: () => Promise<void>): Promise<void> {
-  const generation = ({ replicas }: ModuleView): number => Math.max(0, ...replicas.map((replica) => replica.generation))
-  const before = generation(await berth.module(subject))
+  const names = ({ replicas }: ModuleView): string[] => replicas.map(({ id, generation }) => `${id} ${generation}`)
+  const before = names(await berth.module(subject))
   await change()
   await berth.until(
     subject,
-    ({ replicas }) =>
-      replicas.length > 0 && replicas.every((replica) => replica.generation > before && replica.state === 'ready'),
+    (view) =>
+      view.replicas.length > 0 &&
+      names(view).every((name) => !before.includes(name)) &&
+      view.replicas.every(({ state }) => state === 'ready'),
     60_000,
   )
 }

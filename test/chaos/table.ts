@@ -46,11 +46,20 @@ export function renderGraceful(engine: string, results: readonly GracefulResult[
   return [
     `on purpose, on ${engine}`,
     columns([
-      ['what', 'times', 'requests', 'failed', 'told to come later', 'found nobody', 'told that it is disabled'],
+      [
+        'what',
+        'times',
+        'requests',
+        'failed',
+        'told to come later',
+        'found nobody',
+        'reset at the door',
+        'told that it is disabled',
+      ],
       ...results.map((result) => [
         result.path,
         ...[result.times, result.requests, result.failed.length].map(String),
-        ...[result.toldToComeLater, result.foundNobody, result.refusedAsAsked].map(String),
+        ...[result.toldToComeLater, result.foundNobody, result.resetAtTheDoor, result.refusedAsAsked].map(String),
       ]),
     ]),
     ...results.flatMap(({ path, failed }) => failed.map((what) => `  ${path}: ${what}`)),
