@@ -161,11 +161,32 @@ async function removeAll(folder: string, host: string, daemon: number | undefine
   await endProcess(daemon, 'SIGKILL', 5_000)
   const containerd = Number(await readFile(join(folder, 'exec/containerd/containerd.pid'), 'utf8').catch(() => ''))
   if (containerd > 0 && (await commandOf(containerd)).includes(folder)) await endProcess(containerd, 'SIGKILL', 5_000)
+  await endForgotten(folder)
   const mounts = readFileSync('/proc/self/mounts', 'utf8').split('\n')
   for (const mount of mounts.map((line) => line.split(' ')[1] ?? '').filter((path) => path.startsWith(`${folder}/`)))
     await run('umount', ['--lazy', mount]).catch(() => {})
   await run('ip', ['link', 'delete', bridgeOf(folder)]).catch(() => {})
   await rm(folder, { recursive: true, force: true, maxRetries: 5 })
+}
+
+/** Containers that a daemon was just starting when it was killed: the next one does not know of them. */
+async function endForgotten(folder: string): Promise<void> {
+  const processes = readdirSync('/proc').filter((name) => /^\d+$/.test(name))
+  const parents = new Map(processes.map((name) => [Number(name), parentOf(name)]))
+  for (const shim of parents.keys()) {
+    if (!(await commandOf(shim)).includes(`${folder}/exec/containerd`)) continue
+    for (const [child, parent] of parents) if (parent === shim) await endProcess(child, 'SIGKILL', 5_000)
+    await endProcess(shim, 'SIGKILL', 5_000)
+  }
+}
+
+function parentOf(pid: string): number {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
+    return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1])
+  } catch {
+    return 0 // it has ended
+  }
 }
 
 async function endProcess(pid: number | undefined, signal: NodeJS.Signals, withinMs: number): Promise<void> {

