@@ -18,6 +18,7 @@ import type { Shortage } from './resources/schedule.ts'
 import { autoscales, noteLoad, rescaled } from './scaling.ts'
 import { isUrgent } from './shortage.ts'
 import {
+  isUp,
   type LoadedModel,
   type ModuleDefinition,
   type ModuleState,
@@ -214,7 +215,7 @@ export class ModuleWriter {
     for (const replica of [...this.#state.replicas.values()]) {
       if (replica.workload && replica.inflight === 0 && !replica.operation) {
         this.post({ type: 'suspect', replica: replica.id, generation: replica.generation })
-      } else if (replica.workload && replica.workload.gpus.length > 0) this.#driver.measure(replica)
+      } else if (replica.workload && isUp(replica)) this.#driver.pulse(replica)
     }
   }
 

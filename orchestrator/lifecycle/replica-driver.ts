@@ -27,7 +27,14 @@ interface Handles {
   begun: Promise<void>
   /** Its end is being dealt with: what listings show of it from now on is our own doing. */
   ended: boolean
+  /** How often in a row its health was asked while it worked, and has not answered. */
+  silences: number
+  asking: boolean
 }
+
+/** A runner answers while its module computes: one that has been silent so often in a row is frozen. */
+const mostSilences = 3
+const silenceMs = 10_000
 
 type StartDecision = Extract<Decision, { do: 'start' }>
 type OffloadDecision = Extract<Decision, { do: 'offload' }>
@@ -93,7 +100,7 @@ export class ReplicaDriver {
     const replica = newReplica(ref.id, ref.generation, observed.specHash, this.#clock.now())
     // The record is there while its runner is asked: nothing else is started under this id meanwhile.
     this.#state.replicas.set(replica.id, replica)
-    this.#handles.set(replica, { abort, client, begun: Promise.resolve(), ended: false })
+    this.#handles.set(replica, { abort, client, begun: Promise.resolve(), ended: false, silences: 0, asking: false })
     try {
       const limit = AbortSignal.any([abort.signal, AbortSignal.timeout(definition.external ? attachMs : adoptMs)])
       const { models } = await this.#effects.awaitAnswer(definition, workload, client, limit)
@@ -148,7 +155,14 @@ export class ReplicaDriver {
     const { definition } = this.#state
     const before = this.#state.replicas.get(id)
     const replica = newReplica(id, generation, definition.specHash, this.#clock.now(), { ...origin, before })
-    const handles: Handles = { abort: new AbortController(), client: undefined, begun: Promise.resolve(), ended: false }
+    const handles: Handles = {
+      abort: new AbortController(),
+      client: undefined,
+      begun: Promise.resolve(),
+      ended: false,
+      silences: 0,
+      asking: false,
+    }
     this.#state.replicas.set(id, replica)
     this.#state.restartCause = undefined
     this.#handles.set(replica, handles)
@@ -246,10 +260,28 @@ export class ReplicaDriver {
     )
   }
 
-  /** One that is at work is asked for what its GPUs' memory is used; nothing is concluded from its silence. */
-  measure(replica: Replica): void {
-    const answer = this.#handles.get(replica)?.client?.health(AbortSignal.timeout(10_000))
-    answer?.then((health) => this.#measured(replica, health)).catch(() => {})
+  /** One that is at work is asked too: how much memory of its GPUs it uses, and whether it is there at all. */
+  pulse(replica: Replica): void {
+    const handles = this.#handles.get(replica)
+    if (!handles?.client || handles.asking) return
+    handles.asking = true
+    handles.client
+      .health(AbortSignal.timeout(silenceMs))
+      .then(
+        (health) => {
+          handles.silences = 0
+          this.#measured(replica, health)
+        },
+        () => {
+          handles.silences += 1
+          if (handles.silences < mostSilences) return
+          const { id: module } = this.#state
+          this.#post({ type: 'condemn', replica: replica.id, generation: replica.generation, error: frozen(module) })
+        },
+      )
+      .finally(() => {
+        handles.asking = false
+      })
   }
 
   #measured(replica: Replica, { gpuMemory }: RunnerHealth): void {
@@ -396,6 +428,12 @@ function removedElsewhere(id: string): BerthError {
 function noLongerThere(id: string, container: string): BerthError {
   const message = `The container ${container} of module ${id} no longer runs, or can't be reached any more.`
   return new BerthError('WORKLOAD_EXITED', message, { module: id, container })
+}
+
+function frozen(id: string): BerthError {
+  const seconds = (mostSilences * silenceMs) / 1000
+  const message = `The runner of module ${id} has not answered for ${seconds} s, although it had work; see: berth logs ${id}`
+  return new BerthError('RUNNER_UNREACHABLE', message, { module: id })
 }
 
 function failedRunner(id: string): BerthError {

@@ -338,19 +338,44 @@ describe('a lease given back as hung', () => {
 })
 
 describe('a check of health', () => {
-  it('asks replicas that are idle and no others', async () => {
+  it('concludes from replicas that are idle what they have loaded, and from no others', async () => {
     const rig = createRig()
     await rig.ready()
     const busy = rig.acquire()
     await settled()
     rig.writer.checkHealth()
-    expect(rig.effects.count('health')).toBe(0)
+    rig.writer.checkHealth()
+    expect(rig.effects.count('health')).toBe(1)
+    await rig.healthy([])
+    expect(rig.replica?.models.has('m')).toBe(true)
     busy.granted?.release()
     rig.writer.checkHealth()
     rig.writer.checkHealth()
-    expect(rig.effects.count('health')).toBe(1)
+    expect(rig.effects.count('health')).toBe(2)
     await rig.healthy(['m'])
     expect(rig.replica?.state).toBe('ready')
+  })
+
+  it('replaces one that is at work and silent three times in a row: it is frozen', async () => {
+    const rig = createRig()
+    await rig.ready()
+    rig.acquire()
+    await settled()
+    const silence = async () => {
+      rig.writer.checkHealth()
+      await rig.failing('health', new BerthError('RUNNER_UNREACHABLE', 'no answer'))
+    }
+    await silence()
+    await silence()
+    rig.writer.checkHealth()
+    await rig.healthy(['m'])
+    await silence()
+    await silence()
+    expect(rig.effects.count('stop')).toBe(0)
+    await silence()
+    expect(rig.effects.open('stop').graceMs).toBe(0)
+    await rig.stopped()
+    expect(rig.replica).toMatchObject({ state: 'failed', error: { code: 'RUNNER_UNREACHABLE' } })
   })
 
   it('learns of models that the runner has loaded itself', async () => {
