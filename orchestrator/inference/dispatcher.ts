@@ -3,6 +3,7 @@ import { BerthError, toBerthError } from '../domain/errors.ts'
 import type { JsonObject } from '../domain/json.ts'
 import type { Lease, LeaseOutcome } from '../lifecycle/lease.ts'
 import type { Ending, InferCall } from '../runner/client.ts'
+import { isStranger } from '../runner/errors.ts'
 import type {
   InferenceRequest,
   InferenceSink,
@@ -173,21 +174,24 @@ export class Inference {
   #fail(error: BerthError): void {
     if (this.#ended) return
     if (this.#route && this.#lease && !this.#abandoned && this.#attempts < mostAttempts && wasNotBegun(error)) {
-      this.#again(this.#route, this.#lease)
+      this.#again(this.#route, this.#lease, error)
       return
     }
     // A module may tell of a timeout too, of another model that it has called: that one is slow, it itself is not.
     const hung = error.code === 'INFERENCE_TIMEOUT' && error.origin === 'orchestrator'
-    this.#close(error.code === 'CLIENT_CLOSED' ? 'cancelled' : error.code, hung ? 'hung' : lossBy(error.code))
+    this.#close(
+      error.code === 'CLIENT_CLOSED' ? 'cancelled' : error.code,
+      hung ? 'hung' : isStranger(error) ? 'stranger' : lossBy(error.code),
+    )
     if (!this.#abandoned) this.#sink.fail(error, this.#timings ?? this.#waited(performance.now()))
   }
 
   /** The replica is about to go, or is gone, and nothing of the request has reached it: another one serves it. */
-  #again(route: ModelRoute, lease: Lease): void {
+  #again(route: ModelRoute, lease: Lease, error: BerthError): void {
     clearTimeout(this.#timer)
     this.#lease = undefined
     this.#call = undefined
-    lease.release('lost')
+    lease.release(isStranger(error) ? 'stranger' : 'lost')
     this.#wait(route)
   }
 
@@ -223,6 +227,7 @@ export class Inference {
 /** Certain that the module's code has seen nothing of the request: a request that ends its replica must not end the next one too. */
 function wasNotBegun(error: BerthError): boolean {
   if (error.code === 'SHUTTING_DOWN') return error.origin === 'module'
+  if (isStranger(error)) return true
   return error.code === 'RUNNER_UNREACHABLE' && error.details.connected === false
 }
 

@@ -14,12 +14,12 @@ export interface Lease {
   readonly waited: { readonly startMs: number; readonly loadMs: number }
   /**
    * `lost`, `out-of-memory`: the worker or runner may be gone, its health is asked before anything else is granted.
-   * `hung`: it must be replaced. More than one call does nothing.
+   * `hung`, `stranger` (another runner answers in its place): it must be replaced. More than one call does nothing.
    */
   release(outcome?: LeaseOutcome): void
 }
 
-export type LeaseOutcome = 'lost' | 'out-of-memory' | 'hung'
+export type LeaseOutcome = 'lost' | 'out-of-memory' | 'hung' | 'stranger'
 
 export interface WaitOptions {
   readonly model: string

@@ -3,6 +3,7 @@ import { BerthError, toBerthError } from '../domain/errors.ts'
 import type { JsonObject } from '../domain/json.ts'
 import type { ReplicaState } from '../domain/replica.ts'
 import type { ObservedWorkload, Workload } from '../engines/engine.ts'
+import { refusedToken } from '../runner/errors.ts'
 import type { Rejection } from '../telemetry/metrics-lifecycle.ts'
 import { apply } from './apply.ts'
 import { Callers, reasonOf, shuttingDown } from './callers.ts'
@@ -386,6 +387,7 @@ export class ModuleWriter {
       const message = `Module ${id}: an inference of ${model} went past its limit; the replica is replaced.`
       this.post({ type: 'condemn', ...ref, error: new BerthError('INFERENCE_TIMEOUT', message, { module: id, model }) })
     }
+    if (outcome === 'stranger') this.post({ type: 'condemn', ...ref, error: refusedToken(id) })
     this.post({ type: 'release', ...ref, ...held })
   }
 

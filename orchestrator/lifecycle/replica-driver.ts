@@ -4,6 +4,7 @@ import type { JsonObject } from '../domain/json.ts'
 import type { ReplicaState } from '../domain/replica.ts'
 import type { ObservedWorkload, Workload } from '../engines/engine.ts'
 import type { RunnerClient, RunnerHealth } from '../runner/client.ts'
+import { isStranger } from '../runner/errors.ts'
 import { move, type OnMove } from './apply.ts'
 import { type Callers, closedError, shuttingDown } from './callers.ts'
 import { configuredHash } from './configured-hash.ts'
@@ -325,7 +326,8 @@ export class ReplicaDriver {
         const reason = await this.#explain(replica, error)
         if (handles.abort.signal.aborted) return
         // The suspicion comes first: the next load must not begin on a worker that may be stuck.
-        if (reason.code !== 'LOAD_FAILED') this.#post({ type: 'suspect', ...ref })
+        if (isStranger(reason)) this.#post({ type: 'condemn', ...ref, error: reason })
+        else if (reason.code !== 'LOAD_FAILED') this.#post({ type: 'suspect', ...ref })
         this.#post({ type: 'load-failed', ...ref, models: names, error: reason })
         if (operation) this.#operators.take(operation.id)?.reject(reason)
       },

@@ -27,7 +27,11 @@ export function interrupted(module: string, cause?: Error): BerthError {
 
 /** The runner's 401 is about the orchestrator's token, never about a caller's key. */
 export function refusedToken(module: string): BerthError {
-  return new BerthError('RUNNER_PROTOCOL', `The runner of module ${module} refuses the orchestrator's token.`, {
-    module,
-  })
+  const message = `The runner of module ${module} refuses the orchestrator's token.`
+  return new BerthError('RUNNER_PROTOCOL', message, { module, refused: 'token' })
+}
+
+/** What answers is not the runner that was started: another one has its address by now. It would refuse everything. */
+export function isStranger(error: BerthError): boolean {
+  return error.code === 'RUNNER_PROTOCOL' && error.origin === 'orchestrator' && error.details.refused === 'token'
 }

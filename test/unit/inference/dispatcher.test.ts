@@ -282,6 +282,14 @@ describe('a caller that leaves', () => {
 })
 
 describe('a request that its runner never took up', () => {
+  it('because another runner has its address is served elsewhere, and that replica is given up', async () => {
+    const { route, granted } = dispatched()
+    const call = await granted()
+    call.fail(new BerthError('RUNNER_PROTOCOL', 'refused', { refused: 'token' }))
+    expect(route.released).toEqual(['stranger'])
+    expect(route.waiting).toHaveLength(2)
+  })
+
   const refused = () => new BerthError('RUNNER_UNREACHABLE', 'refused', { connected: false })
 
   it('is served by the next replica that can', async () => {

@@ -306,6 +306,32 @@ describe('a lease given back as lost', () => {
   })
 })
 
+describe('a runner that refuses the token', () => {
+  const refused = new BerthError('RUNNER_PROTOCOL', 'refused', { refused: 'token' })
+
+  it('is another than the one that was started: its replica is replaced, whatever its health says', async () => {
+    const rig = createRig()
+    await rig.ready()
+    const first = rig.acquire()
+    await settled()
+    first.granted?.release('stranger')
+    await settled()
+    expect(rig.effects.count('health')).toBe(0)
+    await rig.stopped()
+    await restarted(rig)
+    await rig.loaded()
+    expect(rig.replica).toMatchObject({ state: 'ready', generation: 2 })
+  })
+
+  it('at a load is replaced too', async () => {
+    const rig = createRig()
+    await rig.idle()
+    await rig.failing('load', refused)
+    expect(rig.replica?.state).toBe('stopping')
+    expect(rig.effects.count('health')).toBe(0)
+  })
+})
+
 describe('a lease given back as hung', () => {
   it('condemns the replica before the next is granted on it', async () => {
     const rig = createRig()
