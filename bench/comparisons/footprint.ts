@@ -8,8 +8,8 @@ import { cpuSeconds, memoryOf } from '../processes.ts'
 const modules = 100
 const running = 20
 const mebibyte = 1024 * 1024
-/** After the last start: for the collector and the timers to come to rest. */
-const restSeconds = 20
+/** After the last start: for the collector and the timers to come to rest, and for folders to count as quiet. */
+const restSeconds = 45
 const watchedSeconds = 30
 
 export const footprint: Comparison = {
