@@ -177,12 +177,7 @@ export class Inference {
       this.#again(this.#route, this.#lease, error)
       return
     }
-    // A module may tell of a timeout too, of another model that it has called: that one is slow, it itself is not.
-    const hung = error.code === 'INFERENCE_TIMEOUT' && error.origin === 'orchestrator'
-    this.#close(
-      error.code === 'CLIENT_CLOSED' ? 'cancelled' : error.code,
-      hung ? 'hung' : isStranger(error) ? 'stranger' : lossBy(error.code),
-    )
+    this.#close(error.code === 'CLIENT_CLOSED' ? 'cancelled' : error.code, lossOf(error))
     if (!this.#abandoned) this.#sink.fail(error, this.#timings ?? this.#waited(performance.now()))
   }
 
@@ -191,7 +186,7 @@ export class Inference {
     clearTimeout(this.#timer)
     this.#lease = undefined
     this.#call = undefined
-    lease.release(isStranger(error) ? 'stranger' : 'lost')
+    lease.release(lossOf(error))
     this.#wait(route)
   }
 
@@ -240,6 +235,14 @@ function losesWorker(code: string | undefined): boolean {
     code === 'STREAM_INTERRUPTED' ||
     code === 'MODEL_NOT_FOUND'
   )
+}
+
+/** What an error says of the replica that the lease was on. */
+function lossOf(error: BerthError): LeaseOutcome | undefined {
+  if (isStranger(error)) return 'stranger'
+  // A module may tell of a timeout too, of another model that it has called: that one is slow, it itself is not.
+  if (error.code === 'INFERENCE_TIMEOUT' && error.origin === 'orchestrator') return 'hung'
+  return lossBy(error.code)
 }
 
 function lossBy(code: string | undefined): LeaseOutcome | undefined {

@@ -211,7 +211,7 @@ export class ModuleWriter {
     this.#driver.observe(observed, listedMs)
   }
 
-  /** Asks the health of every live replica: a worker that was replaced while idle is noticed here. */
+  /** Asks the health of every live replica: a worker that was replaced while idle is noticed here, a runner that is frozen at work too. */
   checkHealth(): void {
     for (const replica of [...this.#state.replicas.values()]) {
       if (replica.workload && replica.inflight === 0 && !replica.operation) {

@@ -8,7 +8,8 @@ import type { EnvironmentInfo, Workload } from '../engines/engine.ts'
 import type { Shortage } from './resources/schedule.ts'
 
 /**
- * What the writer of one module knows. Only the writer changes it (apply.ts, enact.ts); decide.ts reads it.
+ * What the writer of one module knows. Only the writer changes it, by facts (apply.ts) and by
+ * what it enacts (module-writer.ts, replica-driver.ts); decide.ts reads it.
  * Times are milliseconds of the clock.
  */
 export interface ModuleState {
@@ -24,7 +25,7 @@ export interface ModuleState {
   turn: number
   /** Everyone who waits for a model, oldest first. */
   waiters: Waiter[]
-  /** `model caller` -> when that caller was last served from the line, as a count (queue.ts). Empty when nobody waits. */
+  /** `model caller` -> when that caller was last served from the line, as a count (queue.ts): the latest of them; none when nobody waits. */
   readonly served: Map<string, number>
   /** Explicit loads and offloads that wait for their turn, oldest first. */
   operations: Operation[]
